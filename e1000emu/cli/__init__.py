@@ -20,7 +20,7 @@ __all__ = ["main"]
 # stays quick.
 COMMANDS = {
     "demo": "Run the main job: two hosts, their NICs, a wire, ping, UDP and 256 MiB of TCP.",
-    "up": "Put a host of this stack on a real network until SIGINT or SIGTERM.",
+    "up": "Put a host of this stack on a real network until SIGINT, SIGTERM or SIGHUP.",
     "vfio-user": "Offer our NIC to QEMU as a PCI device; a guest's own e1000 driver binds to it.",
     "guest": "Boot a Linux guest in QEMU on our NIC: a shell in it, or one command.",
     "qemu": "Run a QEMU that can attach to vfio-user: the installed one, or Debian's, fetched.",
@@ -29,15 +29,15 @@ COMMANDS = {
     "get": "Fetch a URL over our own TCP.",
     "exec": "Run an unmodified program with the sockets of a host of ours.",
     "tcpdump": "Show the frames on an interface of a host of ours, or in a capture file.",
-    "trace": "Print the chain of kernel calls a packet takes.",
+    "trace": "Print the chain of calls that a packet takes through our stack.",
     "transfer": "Send one TCP stream over a wire of your making: window, RTT and rate over time.",
     "lab": "Run the network of hosts, routers, switches and links that a file describes.",
     "profile": "Show where the CPU time of a script or of ready-made traffic goes.",
-    "bench": "Measure rates and compare them with their peers.",
+    "bench": "Measure rates and compare them with those of peers.",
     "campaign": "Run a case over models, faults and seeds, on every processor or many machines.",
     "regs": "Show the register reference.",
-    "explain": "Say why a device does not move: its state file, each reason with its remedy.",
-    "record": "Record what crosses a NIC's ports while our driver works it, probe to removal.",
+    "explain": "Say why no frames move: each reason that a state file shows, with its remedy.",
+    "record": "Record what crosses a NIC's ports under our driver, from probe to removal.",
     "replay": "Replay a recording byte by byte; name the first event that differs.",
     "doctor": "Say what works on this machine, why not, and how to mend it.",
 }
@@ -51,7 +51,7 @@ EXIT_STATUS: dict[int | str, str] = {
     2: "The arguments are wrong; nothing was done.",
 }
 """The default meaning of each exit status (see `EXIT_STATUSES`)."""
-ENDED: dict[int | str, str] = {0: "SIGINT or SIGTERM ended it."}
+ENDED: dict[int | str, str] = {0: "SIGINT, SIGTERM or SIGHUP ended it."}
 EXIT_STATUSES: dict[str, dict[int | str, str]] = {
     "up": ENDED,
     "vfio-user": ENDED,

@@ -244,20 +244,26 @@ class OlderRun(click.Path):
 
 @click.command()
 @click.option(
-    "--quick", is_flag=True, help="Fewer and shorter rounds, fewer sizes: seconds, more noise."
+    "--quick",
+    is_flag=True,
+    help="Fewer and shorter rounds, fewer sizes: takes seconds, with more noise.",
 )
-@click.option("--all", "everything", is_flag=True, help="Every row, not only the headline.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Measure every row, not only the main ones."
+)
 @click.option(
     "--only",
     metavar="TEXT",
-    help="Only rows with TEXT in their name (as shown, or as --json has it), and their peers.",
+    help="Measure only rows with TEXT in their name (as shown, or as in --json), and their peers.",
 )
 @click.option(
     "--peers",
     is_flag=True,
-    help="Also the peers that want root, a package or a program: veth, lwIP, DPDK, PyTCP.",
+    help="Measure also the peers that need root, a package or a program: veth, lwIP, DPDK, PyTCP.",
 )
-@click.option("--rounds", type=click.IntRange(1), help="Rounds of each row  [default: 5]")
+@click.option(
+    "--rounds", type=click.IntRange(1), help="How often to measure each row  [default: 5]"
+)
 @click.option(
     "--compare",
     "older",

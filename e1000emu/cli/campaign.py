@@ -94,7 +94,7 @@ file_argument = click.argument("file", type=Names())
 results_option = click.option(
     "--results",
     type=OUT_FILE,
-    help="Where results are kept; the campaign's name with .jsonl by default.",
+    help="File of the results; the campaign's name with .jsonl by default.",
 )
 
 
@@ -145,13 +145,13 @@ def command() -> None:
     "--executor",
     default="processes",
     metavar="WHERE",
-    help="processes, processes:N, dask://HOST:PORT, or mpi.",
+    help="Where cases run: processes, processes:N, dask://HOST:PORT, or mpi.",
 )
 @click.option(
     "--first",
     type=click.IntRange(1),
     metavar="N",
-    help="Only so many of the cases that have no result yet.",
+    help="Run at most N of the cases that have no result yet.",
 )
 @results_option
 @report_options
@@ -198,11 +198,11 @@ def status_command(file: str, results: Path | None, as_json: bool) -> None:
     "--rows",
     default="",
     show_default=False,
-    help="An axis; with --columns, a matrix of what passed.",
+    help="Axis of the rows; with --columns, print a matrix of what passed.",
 )
-@click.option("--columns", default="", show_default=False, help="Another axis.")
-@click.option("--html", "page", type=OUT_FILE, help="Write one page that needs nothing else.")
-@click.option("--parquet", type=OUT_FILE, help="Write a table; needs pyarrow.")
+@click.option("--columns", default="", show_default=False, help="Axis of the columns.")
+@click.option("--html", "page", type=OUT_FILE, help="Write one self-contained HTML page.")
+@click.option("--parquet", type=OUT_FILE, help="Write a Parquet table (needs pyarrow).")
 @results_option
 @report_options
 def report_command(
@@ -232,11 +232,13 @@ def report_command(
 
 @command.command("replay")
 @file_argument
-@click.option("--case", "number", type=int, help="Its number; the first failure by default.")
+@click.option(
+    "--case", "number", type=int, help="Number of the case; the first failure by default."
+)
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where recordings, captures and explain.txt go; CAMPAIGN-case-NUMBER by default.",
+    help="Directory for recordings, captures and explain.txt; CAMPAIGN-case-NUMBER by default.",
 )
 @click.option("--shrink", "smaller", is_flag=True, help="First find the smallest such failure.")
 @results_option

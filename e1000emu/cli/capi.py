@@ -16,11 +16,11 @@ from e1000emu.cli.common import emit_json, report_options
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
     metavar="DIR",
-    help="Where the library and its header are to be.",
+    help="Directory for the library and its header.",
 )
-@click.option("--stack", is_flag=True, help="Hosts instead of the NIC: libe1000stack.so.")
-@click.option("--cflags", is_flag=True, help="Print only what the compiler needs.")
-@click.option("--libs", is_flag=True, help="Print only what the linker needs.")
+@click.option("--stack", is_flag=True, help="Build libe1000stack.so: hosts instead of the NIC.")
+@click.option("--cflags", is_flag=True, help="Print only the compiler's options.")
+@click.option("--libs", is_flag=True, help="Print only the linker's options.")
 @report_options
 def command(out: Path, stack: bool, cflags: bool, libs: bool, as_json: bool) -> None:
     """Build the NIC as libe1000emu.so with its header e1000emu.h, for programs in C and C++.

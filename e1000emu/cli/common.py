@@ -85,7 +85,9 @@ def link_option(*, switch: bool = False, default: str | None = None) -> Callable
         multiple=True,
         callback=only_once,
         metavar="LINK",
-        help=", ".join(kind.form for kind in LINKS.values()) + ".",
+        help="What the NIC is plugged into: "
+        + ", ".join(kind.form for kind in LINKS.values())
+        + ".",
     )
 
 
@@ -106,16 +108,16 @@ capture_option = click.option(
 impair_option = click.option(
     "--impair",
     type=IMPAIR,
-    help="Mistreat the wire: loss=5%, reorder=2%, duplicate=1%, corrupt=0.1%, delay=5ms, "
-    "jitter=1ms, rate=100Mbit, seed=7 and further arguments of `Impair`, with commas between.",
+    help="Impair the link: loss=5%, reorder=2%, duplicate=1%, corrupt=0.1%, delay=5ms, "
+    "jitter=1ms, rate=100Mbit, seed=7 and the other arguments of `Impair`, with commas between.",
 )
 faults_option = click.option(
     "--faults",
     type=FAULTS,
-    help="What the NIC's hardware does wrong, by a seed: flap=5s, down=200ms, phy_busy=10%, "
-    "phy_busy_ns=1ms, eeprom_bits=1, abort=tx-data:3, irq_lost=1%, irq_late=10%, irq_late_ns=1ms, "
-    "overrun=1%, writeback=1ms, reset=30s, remove=60s, seed=7: the arguments of `Faults`, with "
-    "commas between.",
+    help="Let the NIC's hardware fail, the same way for the same seed: flap=5s, down=200ms, "
+    "phy_busy=10%, phy_busy_ns=1ms, eeprom_bits=1, abort=tx-data:3, irq_lost=1%, irq_late=10%, "
+    "irq_late_ns=1ms, overrun=1%, writeback=1ms, reset=30s, remove=60s, seed=7. These are the "
+    "arguments of `Faults`, with commas between.",
 )
 
 

@@ -340,15 +340,19 @@ def _advance(progress: Progress, task: TaskID, completed: int) -> None:
 
 
 @click.command()
-@click.option("--bytes", "total", type=Size(1), default="256M", help="Of each TCP transfer.")
-@click.option("--udp", "exchanges", type=click.IntRange(1), default=5000, help="UDP exchanges.")
-@click.option("--loss", type=Share(0.5), default="1%", help="Of the second one's frames.")
-@click.option("--reorder", type=Share(0.5), default="1%", help="Of the second one's frames.")
-@click.option("--seed", type=int, default=1, help="Of the impaired link.")
+@click.option("--bytes", "total", type=Size(1), default="256M", help="Size of each TCP transfer.")
+@click.option(
+    "--udp", "exchanges", type=click.IntRange(1), default=5000, help="How many UDP exchanges."
+)
+@click.option("--loss", type=Share(0.5), default="1%", help="Frames lost in the second transfer.")
+@click.option(
+    "--reorder", type=Share(0.5), default="1%", help="Frames out of order in the second transfer."
+)
+@click.option("--seed", type=int, default=1, help="Decides which frames those are.")
 @click.option(
     "--capture", type=OUT_FILE, default="e1000emu-demo.pcapng", help="File to write the capture to."
 )
-@click.option("--no-trace", is_flag=True, help="Without the call chains of a packet.")
+@click.option("--no-trace", is_flag=True, help="Leave out the call chains of a packet.")
 @report_options
 def command(
     total: int,

@@ -119,15 +119,15 @@ def _until_done(guest: GuestLinux, text: str, timeout_ns: int, show: bool) -> Co
     "--gw", "gws", type=IP, multiple=True, help="The guest's default gateway; one for each family."
 )
 @click.option("--run", "text", metavar="COMMAND", help="Run this in the guest, and end with it.")
-@click.option("--timeout", "timeout_ns", type=Duration(10**9), default="1h", help="For --run.")
 @click.option(
-    "--prepare-only", is_flag=True, help="Make what a guest is booted from, and do not boot."
+    "--timeout", "timeout_ns", type=Duration(10**9), default="1h", help="Longest time for --run."
 )
+@click.option("--prepare-only", is_flag=True, help="Make the guest's image, and do not boot it.")
 @click.option(
     "--kernel",
     type=click.Choice(KERNELS),
     default=SUITE,
-    help="Whose kernel to boot: the Debian suite's.",
+    help="Debian suite whose kernel to boot.",
 )
 @click.option("--refresh", is_flag=True, help="Fetch the packages again, even if they are cached.")
 @click.option(

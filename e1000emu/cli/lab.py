@@ -113,7 +113,7 @@ def _programs(results: list[RunResult]) -> Any:
     "--for",
     "for_ns",
     type=Duration(above=True),
-    help="End so much virtual time after the start. [default: when the programs of run end]",
+    help="Virtual time from the start to the end. [default: until the programs of run end]",
 )
 @click.option("--check", is_flag=True, help="Only check the file.")
 @click.option(
@@ -124,13 +124,15 @@ def _programs(results: list[RunResult]) -> Any:
     help="Write the frames on a link (NODE, NODE:INTERFACE, NODE-NODE or its number) to a pcapng "
     "file; may be repeated.",
 )
-@click.option("--draw", "drawing", type=OUT_FILE, help="Draw it: FILE.dot, .svg, .png or .pdf.")
-@click.option("--seed", help="Instead of the file's.")
+@click.option(
+    "--draw", "drawing", type=OUT_FILE, help="Draw the network: FILE.dot, .svg, .png or .pdf."
+)
+@click.option("--seed", help="Seed to use instead of the file's.")
 @click.option(
     "--processes",
     type=click.IntRange(min=1),
-    help="Divide it among so many processes at links with delay; the digest is the same for any "
-    "number. [default: undivided, with one clock]",
+    help="Divide the network at links with delay among this many processes; the digest is the "
+    "same for any number. [default: undivided, with one clock]",
 )
 @report_options
 def command(

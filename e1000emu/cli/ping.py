@@ -280,9 +280,14 @@ def find(station: Station, dest: str, version: int) -> Target:
     "interval_ns",
     type=Duration(),
     default="1s",
-    help="Between requests; 0: as fast as they are answered.",
+    help="Time between requests; 0: the next one follows each answer.",
 )
-@click.option("-I", "--interface", metavar="NAME|ADDR", help=f"Send from {DEVICE}, or --addr.")
+@click.option(
+    "-I",
+    "--interface",
+    metavar="NAME|ADDR",
+    help=f"Interface ({DEVICE}) or own address to send from.",
+)
 @click.option("-s", "--size", type=Size(0, MAX_PAYLOAD_BYTES), default=56, help="Bytes of payload.")
 @click.option("-t", "--ttl", type=click.IntRange(1, 255), help="Time to live. [default: 64]")
 @click.option(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 DEFAULT_MAC = "52:54:00:12:34:56"
 
 model_option = click.option(
-    "--model", type=click.Choice(list(MODELS)), default="82540EM", help="Which part to be."
+    "--model", type=click.Choice(list(MODELS)), default="82540EM", help="Part number of the NIC."
 )
 
 

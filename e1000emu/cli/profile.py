@@ -135,7 +135,9 @@ class _Profile(click.Command):
 
 
 @click.command(cls=_Profile, context_settings={"allow_interspersed_args": False})
-@click.option("--workload", type=click.Choice(list(WORKLOADS)), help="Traffic instead of a SCRIPT.")
+@click.option(
+    "--workload", type=click.Choice(list(WORKLOADS)), help="Traffic to run instead of a SCRIPT."
+)
 @click.option(
     "--duration",
     "duration_ns",
@@ -150,12 +152,13 @@ class _Profile(click.Command):
     default="1ms",
     help="Running time between two samples.",
 )
-@click.option("--top", type=click.IntRange(1), default=25, help="Functions.")
+@click.option("--top", type=click.IntRange(1), default=25, help="How many functions to show.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["table", *FORMATS]),
-    help="Else the table, or what the ending of FILE says: .svg, .speedscope.json, .json, .folded.",
+    help="Format of the output  [default: by the ending of FILE: .svg, .speedscope.json, .json, "
+    ".folded; else a table].",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(

@@ -108,7 +108,7 @@ def live(
 
 @click.command()
 @click.argument("file", type=OUT_FILE)
-@click.option("--bytes", "total", type=Size(1), default="1M", help="Of TCP, in each direction.")
+@click.option("--bytes", "total", type=Size(1), default="1M", help="TCP data, in each direction.")
 @model_option
 @faults_option
 @report_options

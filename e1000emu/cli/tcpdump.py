@@ -184,18 +184,18 @@ def from_link(at: StationOptions, make: Callable[[Any], Any]) -> Iterator[tuple[
     "verbose",
     count=True,
     show_default=False,
-    help="Say more (-vv, -vvv), by tcpdump or tshark.",
+    help="Show more detail (-vv, -vvv: still more); needs tcpdump or tshark.",
 )
 @click.option("-X", "contents", is_flag=True, help="Show the contents in hex and ASCII.")
 @click.option("-c", "count", type=click.IntRange(1), metavar="N", help="End after N frames.")
 @click.option("-s", "snap", type=click.IntRange(0, 262144), metavar="BYTES",
               help="Keep this much of each frame; 0: all.")  # fmt: skip
 @click.option("-Q", "direction", type=click.Choice(["in", "out", "inout"]), default="inout",
-              help="Which way.")  # fmt: skip
+              help="Direction of the frames.")  # fmt: skip
 @click.option("-w", "target", type=OUT_FILE, metavar="FILE",
               help="Write pcapng to this file and print nothing.")  # fmt: skip
 @click.option("--print", "show", type=click.Choice(["auto", "tcpdump", "tshark", "own"]),
-              default="auto", help="Who prints the lines.")  # fmt: skip
+              default="auto", help="Program that prints the lines.")  # fmt: skip
 @report_options
 @click.argument("expression", nargs=-1)
 def command(

@@ -158,12 +158,18 @@ def record(kind: str) -> list[Call]:
 
 @click.command()
 @click.argument("kind", type=Kind(list(KINDS)), metavar="KIND")
-@click.option("--format", "form", type=click.Choice(list(FORMATS)), default="text")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(FORMATS)),
+    default="text",
+    help="Format of the chain.",
+)
 @click.option(
     "--ordinary",
     is_flag=True,
-    help="Arrange nothing: packets pass an empty queue by, early demux finds its socket, "
-    "connections have been in use.",
+    help="Let packets take the short cuts of ordinary traffic: an empty queue is passed by, "
+    "early demux finds the socket, connections have been in use.",
 )
 @report_options
 def command(kind: str, form: str, ordinary: bool, as_json: bool) -> None:

@@ -168,11 +168,13 @@ def _show(found: dict[str, dict[str, Any]]) -> None:
 
 
 @click.command()
-@click.option("--bytes", "total", type=Size(1), default="64M", help="How much.")
-@_several("--rate", "rates", type=Rate(), help="Of the wire  [default: no limit].")
-@_several("--delay", "delays", type=Duration(), default=["0s"], help="Each way.")
-@_several("--loss", "losses", type=Share(0.5), default=["0%"], help="Of frames.")
-@_several("--reorder", "reorders", type=Share(0.5), default=["0%"], help="Of frames.")
+@click.option("--bytes", "total", type=Size(1), default="64M", help="How much to send.")
+@_several("--rate", "rates", type=Rate(), help="Rate of the wire  [default: no limit].")
+@_several("--delay", "delays", type=Duration(), default=["0s"], help="Delay of the wire, one way.")
+@_several("--loss", "losses", type=Share(0.5), default=["0%"], help="Share of frames lost.")
+@_several(
+    "--reorder", "reorders", type=Share(0.5), default=["0%"], help="Share of frames out of order."
+)
 @_several(
     "--congestion",
     "congestions",
@@ -184,16 +186,16 @@ def _show(found: dict[str, dict[str, Any]]) -> None:
     "settings",
     type=Parsed("NAME=VALUE", parse_setting),
     multiple=True,
-    help="Of both hosts, as tcp_sack=0; may be repeated.",
+    help="Setting of both hosts, as tcp_sack=0; may be repeated.",
 )
-@click.option("--mtu", type=click.IntRange(576, 16110), help="Of both hosts  [default: 1500].")
+@click.option("--mtu", type=click.IntRange(576, 16110), help="MTU of both hosts  [default: 1500].")
 @click.option(
     "--bus",
     metavar="BUS",
     help="Bus of both NICs, as pci or pci-66; pci-66,latency=200ns adds 200 ns to each "
     "transaction  [default: takes no time].",
 )
-@click.option("--seed", type=int, default=0, help="Of what the wire does.")
+@click.option("--seed", type=int, default=0, help="Decides which frames are lost.")
 @click.option(
     "--interval",
     "interval_ns",
@@ -205,7 +207,7 @@ def _show(found: dict[str, dict[str, Any]]) -> None:
 @click.option(
     "--figure",
     type=OUT_FILE,
-    help="Draw them, all runs in one figure: .svg, .png or .pdf (needs matplotlib).",
+    help="Draw the samples, all runs in one figure: .svg, .png or .pdf (needs matplotlib).",
 )
 @click.option("--capture", type=OUT_FILE, help="Write every frame of the run to this pcapng file.")
 @report_options

@@ -167,7 +167,8 @@ async def _run(
     "--serve",
     "services",
     type=SERVICES,
-    help="echo:7,http:80[:DIR],discard:9,chargen:19,iperf3[:5201],dhcp:FIRST-LAST[:LEASE]",
+    help="Services to run: echo:7,http:80[:DIR],discard:9,chargen:19,iperf3[:5201],"
+    "dhcp:FIRST-LAST[:LEASE].",
 )
 @click.option(
     "--busy-poll",
