@@ -39,9 +39,9 @@ class Limits:
     """Limits of one case; a case that exceeds one is stopped, which is its result."""
 
     seconds: float = 60.0
-    """The most wall-clock time."""
+    """Maximum wall-clock time."""
     memory_bytes: int = 4 << 30
-    """The most address space of each process, mapped and unused memory included."""
+    """Maximum address space of each process; mapped and unused memory counts too."""
 
     def __post_init__(self) -> None:
         real_number("Limits", "seconds", self.seconds, 0.001, 1e9, takes="seconds, 0.001 or more")
@@ -53,19 +53,19 @@ class Result(msgspec.Struct):
 
     passed: bool = True
     figures: dict[str, float | int | str] = {}
-    """What was measured or counted, under names of the case's choice."""
+    """What was measured or counted, by names that the case chooses."""
     text: str = ""
     """One line for people."""
 
 
 class Campaign:
-    """A name, and axes with the values that they take; a case is one value of each.
+    """A name, and axes with their values; a case has one value of each axis.
 
     `axes` maps names to collections of values: numbers, text, bytes, `Faults` and other dataclasses
-    of such values, and lists and mappings of them.  The last axis changes quickest.  `where` leaves
-    combinations out.  `again` says how many cases run once more on another worker: one in so many,
-    0 for none.  With `exclusive` a worker takes one processor for itself while it runs a case, as
-    one does for benchmarks.
+    of such values, and lists and mappings of them. The last axis changes fastest. `where(case)` is
+    false for combinations to leave out. One in `again` cases runs once more on another worker; 0:
+    none does. With `exclusive` a worker takes one processor for itself while it runs a case, as
+    benchmarks need.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class Case:
         return a, b
 
     def watch(self, *what: Nic | Host) -> None:
-        """Let the digest have the state of NICs and of hosts that the function made itself."""
+        """Put the state of NICs and hosts that the function made itself into the digest."""
         for one in what:
             if isinstance(one, Host):
                 self._hosts.append(one)
@@ -237,16 +237,16 @@ class Case:
                 self._nics.append(one)
 
     def capture(self, name: str) -> PcapngWriter:
-        """Return what links and `two_hosts` take as `capture`: the digest has each frame and its
-        time; a replay writes `name`.pcapng."""
+        """Return a writer for the `capture` of links and `two_hosts`: each frame and its time goes
+        into the digest. A replay writes `name`.pcapng."""
         path = None if self._directory is None else self._file(name, "pcapng")
         file = _Hash(path)
         self._captures.append(file)
         return PcapngWriter(file)  # type: ignore[arg-type]
 
     def recorder(self, name: str) -> Recorder | None:
-        """Return what `Nic` takes as `record`: None in a campaign; in a replay it writes
-        `name`.rec, each event at once."""
+        """Return the `record` of a `Nic`: None in a campaign. In a replay it writes `name`.rec,
+        each event at once."""
         if self._directory is None:
             return None
         recorder = Recorder(self._file(name, "rec"), flush=True)
@@ -340,7 +340,7 @@ NOT_AXES = frozenset(dir(Case(0, {}))) | vars(Case(0, {})).keys()
 
 
 def canonical(value: Any) -> bytes:
-    """Return a text that equal values share on every machine, and no others.
+    """Return a text that is the same for equal values on every machine, and differs for others.
 
     Raises: TypeError, ValueError (text that is not Unicode).
     """
@@ -384,7 +384,7 @@ def _plain(value: Any) -> Any:
 
 
 def label(value: Any) -> str:
-    """Return a value as people write it: of a dataclass what differs from the defaults."""
+    """Return a value as people write it; for a dataclass what differs from its defaults."""
     if is_dataclass(value) and not isinstance(value, type):
         said = []
         for f in fields(value):

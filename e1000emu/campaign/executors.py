@@ -56,7 +56,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def open_executor(given: Executor | str | None) -> Iterator[tuple[Executor, int]]:
-    """Yield an executor and how many cases it runs at a time; close it if it was made here.
+    """Yield an executor and how many cases it runs at once; close it if it was made here.
 
     Raises: ArgumentError, E1000Error: a package is missing, or there is no answer.
     """

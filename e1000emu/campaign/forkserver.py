@@ -1,10 +1,10 @@
 """Runs each case in a process of its own: imports are kept, and side effects end with the case.
 
-A worker of any executor starts this (`main`, in a process of its own) and sends it requests over a
-pipe.  It has one thread, so it can fork at any time, which a worker of Dask or MPI cannot.  When
-the worker exits, its end of the pipe closes, and the child is killed.  The server is a subreaper
-(prctl(2)): processes that a case has started become the server's children when the case ends, in
-any session, and are killed, too.
+A worker of any executor starts the server (`main`, in a process of its own) and sends it requests
+over a pipe. The server has one thread, so it can fork at any time, which a worker of Dask or MPI
+cannot. When the worker exits, its end of the pipe closes, and the child is killed. The server is a
+subreaper (prctl(2)): when a case ends, the processes that it has started become children of the
+server, whatever their session, and are killed too.
 
 Both directions carry msgpack with 4 bytes of length before it (little endian).
 """
@@ -185,7 +185,7 @@ def _same(path: Path, target: Target) -> bool:
 
 
 def attempt(function: Any, case: Case, directory: str) -> Answer:
-    """Run the case here and say what it did; the case is closed then."""
+    """Run the case in this process, close it, and return what it did."""
     case._begin(Path(directory) if directory else None)
     status, text, result = "passed", "", Result()
     try:
@@ -241,7 +241,7 @@ def _utf8(text: str) -> str:
 
 
 def _child(function: Any, request: Request, found: int, output: int, pipes: list[int]) -> None:
-    """Run the case, without `pipes`, and leave the answer in file `found`."""
+    """Run the case and write the answer to the file `found`. Closes `pipes` first."""
     for fd in pipes:
         os.close(fd)
     os.setpgid(0, 0)
@@ -402,7 +402,7 @@ def _answer(found: int, status: int, late: bool) -> Answer:
 
 
 def killed_by(status: int) -> tuple[str, str]:
-    """Return the signal that ended a process, and what to say of it."""
+    """Return the name of the signal that ended a process, and a text about it for people."""
     name = signal_name(os.WTERMSIG(status))
     return name, f"{name}; is the machine out of memory?" if name == "SIGKILL" else name
 

@@ -148,7 +148,7 @@ class Report:
         raise CampaignError(f"{self.header.campaign}: nothing failed")
 
     def failure(self, number: int) -> Failure:
-        """Return case `number` as something to replay, whether it failed or not."""
+        """Return case `number`, which can be replayed whether it failed or not."""
         if self._campaign is None or self._target is None:
             raise CampaignError(
                 f"{self.header.campaign}: a replay needs the case file; "
@@ -209,7 +209,7 @@ class Report:
         parquet.write_table(table, os.fspath(path))
 
     def html(self, rows: str = "", columns: str = "") -> str:
-        """Return one page without anything from elsewhere: counts, a matrix, failures.
+        """Return a self-contained HTML page: counts, a matrix, failures.
 
         `rows` and `columns` name the matrix's axes; by default the first two.
         """
@@ -309,7 +309,7 @@ class Matrix:
 
 
 def _column(values: list[Any]) -> list[Any]:
-    """Return values of one type: numbers as they are ("nan" is one), or all as text."""
+    """Return the values with one type: all numbers ("nan" is one), or all text."""
     texts = {value for value in values if isinstance(value, str)}
     if texts - {"nan", "inf", "-inf"}:
         return [None if value is None else str(value) for value in values]

@@ -73,7 +73,7 @@ class Header(msgspec.Struct, kw_only=True):
 
     @property
     def run(self) -> str:
-        """What the results after this line belong to: a program and a case file."""
+        """The program and the case file of the results after this line."""
         return f"{self.program} {self.source}"
 
 
@@ -134,7 +134,7 @@ def program() -> str:
 
 
 def commit() -> str:
-    """Return what git calls the source tree, "" when there is none."""
+    """Return git's description of the source tree, "" if there is none."""
     try:
         done = subprocess.run(
             ["git", "-C", ROOT, "describe", "--always", "--dirty"],
@@ -148,7 +148,7 @@ def commit() -> str:
 
 
 def key(case: Case, source: str) -> str:
-    """Return what a result is kept under."""
+    """Return the key under which a result is stored."""
     return sha256(f"{case.hash} {source} {program()}".encode()).hexdigest()[:HASH_DIGITS]
 
 
@@ -173,7 +173,7 @@ def labels(case: Case) -> dict[str, str]:
 def outcome_of(
     case: Case, source: str, answer: Answer, *, worker: str = "", again: bool = False
 ) -> Outcome:
-    """Return what is kept of a case that ran; `source` is the hash of its function's file."""
+    """Return the stored result of a case that ran; `source` is the hash of its function's file."""
     fields = msgspec.structs.asdict(answer) | {"status": Status(answer.status)}
     return Outcome(
         key=key(case, source),
@@ -276,7 +276,7 @@ def _parse(path: Path) -> tuple[Header | None, list[Outcome], int]:
 
 
 def latest(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
-    """Return the result of each key; a run that only confirmed another counts as that one."""
+    """Return the result of each key, without the runs that only confirmed one."""
     found: dict[str, Outcome] = {}
     for outcome in outcomes:
         if not outcome.again:

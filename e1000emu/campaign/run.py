@@ -73,9 +73,9 @@ def run(
 
     `case` is the function (default: the one decorated with `@campaign.case`).  `executor`:
     "processes" (default, one for each processor), "processes:N", "dask://HOST:PORT", "mpi", or any
-    `concurrent.futures.Executor`.  `results` is the file to append to,
-    by default NAME.jsonl in the current directory.  `progress` draws a bar on standard error; by
-    default if that is a terminal.  `first` runs so many of the cases at most.
+    `concurrent.futures.Executor`. `results` is the file to append to, by default NAME.jsonl in the
+    current directory. `progress` draws a bar on standard error; by default if that is a terminal.
+    At most `first` cases run.
 
     Raises:
         ArgumentError: an invalid argument.
@@ -104,7 +104,7 @@ def run(
 
 
 class _Pending(NamedTuple):
-    """What a task was given."""
+    """The cases of a task."""
 
     cases: list[Case]
     first: Outcome | None
@@ -113,7 +113,7 @@ class _Pending(NamedTuple):
 
 
 class _Work:
-    """What there is to do, and what is being done."""
+    """The cases that are left, and the tasks that run."""
 
     def __init__(self, campaign: Campaign, target: Target, store: Store, first: int | None) -> None:
         self._campaign = campaign

@@ -49,7 +49,7 @@ class Task(msgspec.Struct):
     wait_s: float = 0.0
     """How long that worker waits before it declines, s."""
     session: str = ""
-    """Unlike any other run's: what a fork server has imported may have changed since."""
+    """Differs between runs: the files that a fork server has imported may have changed since."""
 
 
 class Done(NamedTuple):
@@ -60,7 +60,7 @@ class Done(NamedTuple):
 
 
 def name() -> str:
-    """Return the name of this worker: unlike any other's."""
+    """Return the name of this worker, which no other has."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
@@ -153,7 +153,7 @@ def work(task: Task) -> list[Done] | None:
 
 
 def _last_events(task: Task, case: bytes, limits: Limits) -> list[str]:
-    """Run a case that left nothing once more, recording; return the end of each recording."""
+    """Run a case that left no result once more, with recordings; return the end of each."""
     said = []
     with tempfile.TemporaryDirectory(prefix="e1000emu-campaign-") as directory:
         again = run_case(task.target, case, limits, directory=directory, session=task.session)

@@ -71,8 +71,7 @@ class Qtest:
 
     After `irq_intercept_in`, `on_irq(number, level)` is called for each change of an interrupt
     line, after the answer to the current command. `on_end()` returns why the other side may
-    have closed. Takes
-    ownership of `sock`. Call with the clock's lock held.
+    have closed. Takes ownership of `sock`. Call with the clock's lock held.
     """
 
     def __init__(

@@ -79,7 +79,7 @@ class NoTransport:
         """No effect."""
 
     def receive(self) -> list[tuple[Report, bytes]]:
-        """Returns nothing."""
+        """Never called: a single rank waits for no other."""
         raise AssertionError
 
 

@@ -1,9 +1,9 @@
 """Reports and frames between the processes of one machine: a pipe and shared memory for each.
 
 A report is one write of less than PIPE_BUF, so it arrives whole, and the pipe's reader sleeps until
-there is one. Frames are in the sender's memory, in two blocks that take turns. Before a process
-writes a block again it has everybody's report of the window between, so nobody reads it any more. A
-block grows by need.
+there is one. Frames are in the sender's memory, in two blocks that are used in turn. Before a
+process writes to a block again, it has the reports of all others for the window between, so nobody
+reads the block any more. A block grows when it is too small.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from e1000emu.parallel.window import Report
 
 FIRST_BYTES = 1 << 20
 PIPE_BUF = 4096
-"""Linux's: a write of up to so many bytes is one piece (pipe(7))."""
+"""Linux writes up to this many bytes to a pipe in one piece (pipe(7))."""
 MOST_RANKS = 128
 
 

@@ -43,7 +43,7 @@ class SimulationError(E1000Error, RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a simulation."""
+    """The result of a simulation."""
 
     partition: Partition
     done: tuple[Done, ...]
@@ -51,8 +51,8 @@ class Outcome:
 
     @cached_property
     def digest(self) -> dict[str, str]:
-        """What was done as hashes, of frames between clock domains, counters and registers; and
-        the virtual time of the end (ns). The same for any number of processes."""
+        """Hashes of frames between clock domains, of counters and of registers, and the virtual
+        time of the end (ns). They are the same for any number of processes."""
         found = {}
         for kind in ("frames", "counters", "registers"):
             rows: dict[str, str] = {}
@@ -69,7 +69,7 @@ class Outcome:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """What `Simulation.figures` has returned of all parts."""
+        """The results of `Simulation.figures`, of all parts."""
         found: dict[str, Any] = {}
         for one in self.done:
             found |= one.figures
@@ -77,7 +77,7 @@ class Outcome:
 
     @property
     def programs(self) -> list[RunResult]:
-        """What came of each program of the topology's hosts, in the topology's order."""
+        """The result of each program of the topology's hosts, in the topology's order."""
         order = {name: number for number, name in enumerate(self.partition.domain_of)}
         found = [result for one in self.done for result in one.programs]
         return sorted(found, key=lambda result: order[result.node])
@@ -102,7 +102,7 @@ class Outcome:
 
     @property
     def windows(self) -> int:
-        """How many windows there were: the processes waited for each other so often."""
+        """Number of windows: how often the processes waited for each other."""
         return self.done[0].windows
 
     @property
@@ -122,20 +122,20 @@ def simulate(
     capture: Path | Mapping[int, Path] | None = None,
     links: Iterable[int] | None = None,
 ) -> Outcome:
-    """Run the Simulation that `build(*args)` returns, in so many processes.
+    """Run the Simulation that `build(*args)` returns, divided among `processes`.
 
-    Each process calls it; it is a function at the top level of a file, and `args` can be pickled.
-    `seed`, if given, is its argument of that name. The run ends at `until_ns`, or before that at a
-    multiple of `check_ns` at which all cooperative threads, and all programs of hosts that end by
-    themselves, have ended. `capture` is a pcapng file of all links, or of `links` by their numbers;
-    or the file of each link.
+    Each process calls `build`, which is a function at the top level of a file; `args` can be
+    pickled. `seed`, if given, is its argument of that name. The run ends at `until_ns`, or before
+    that at a multiple of `check_ns` at which all cooperative threads have ended, and all programs
+    of hosts that end by themselves. `capture` is a pcapng file of all links, or of those whose
+    numbers `links` has. It may also map each link's number to a file.
 
-    With `mpi` each rank that mpiexec has started calls this, and each is one of the processes;
+    With `mpi` every rank that mpiexec has started calls `simulate`, and is one of the processes;
     rank 0 writes the capture.
 
     Raises:
-        ArgumentError: an argument that cannot be; links without delay leave fewer parts.
-        SimulationError: a process has ended too early; the others have ended too.
+        ArgumentError: an invalid argument, or links without delay leave fewer parts.
+        SimulationError: a process has ended too early; the others were ended.
         E1000Error: no MPI.
     """
     comm = world() if mpi else None

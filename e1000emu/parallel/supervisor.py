@@ -1,8 +1,8 @@
 """Starts the processes of a simulation, and ends all of them when one has ended too early.
 
-This is a process of its own with one thread, so it can fork at any time, which its caller perhaps
-cannot. When the caller goes, its end of the pipe closes, and the processes are killed; they are
-killed with this one too (PR_SET_PDEATHSIG, prctl(2)).
+The supervisor is a process of its own with one thread, so it can fork at any time, which its caller
+perhaps cannot. When the caller exits, its end of the pipe closes, and the processes are killed.
+They are also killed when the supervisor is (PR_SET_PDEATHSIG, prctl(2)).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from e1000emu.quantities import show_duration
 
 
 class Answer(msgspec.Struct):
-    """What came of all ranks."""
+    """The results of all ranks, or the first error."""
 
     done: list[Done] = []
     failed: Failed | None = None
@@ -56,7 +56,7 @@ class _Run:
         self.children[os.pidfd_open(child)] = child, rank
 
     def rank(self, number: int) -> None:
-        """Run a rank, in its own process, and leave what came of it."""
+        """Run a rank, in its own process, and write its result to its memfd."""
 
         def note(due_ns: int) -> None:
             self.clocks[8 * number : 8 * number + 8] = due_ns.to_bytes(8, "little")
@@ -85,7 +85,7 @@ class _Run:
         return Answer(sorted(done, key=lambda one: one.rank))
 
     def made(self, rank: int, status: int) -> Done | Failed:
-        """Return what a rank's process has left."""
+        """Return the result of a rank's process."""
         fd = self.results[rank]
         if status == 0:
             data = os.pread(fd, os.fstat(fd).st_size, 0)
@@ -98,7 +98,7 @@ class _Run:
         return Failed(f"{place(self.simulation, self.partition, rank)}{at}: {why}")
 
     def close(self) -> None:
-        """Kill what still runs."""
+        """Kill the processes that still run."""
         for child, _ in self.children.values():
             os.kill(child, signal.SIGKILL)  # not waited for, so the number is still the child's
         for pidfd, (child, _) in self.children.items():

@@ -392,7 +392,7 @@ class Reader(Closing):
             except (msgspec.DecodeError, ValueError, RecursionError) as error:
                 raise self._bad(offset, f"event {number} is damaged: {error}") from None
             if kind is None:
-                raise self._bad(offset, f"event {number} says of no kind what it is")
+                raise self._bad(offset, f"event {number} has no kind")
             args = tuple(parts[1:])
             self._check(offset, number, kind, args)
             yield Event(number, offset, kind, args)

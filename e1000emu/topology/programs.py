@@ -110,7 +110,7 @@ def parse(text: str) -> Program:
 
 
 class _Woken:
-    """Sleeps of a coroutine until a socket's wait queue is woken."""
+    """Lets a coroutine sleep until a socket's wait queue is woken."""
 
     def __init__(self, sock: Socket) -> None:
         self.event = asyncio.Event()
