@@ -93,24 +93,19 @@ class PcapngWriter(Closing):
     """
 
     def __init__(self, path: str | os.PathLike[str] | BinaryIO) -> None:
-        self._file: BinaryIO
-        if not isinstance(path, str | os.PathLike):
+        if isinstance(path, str | os.PathLike):
+            self.path = Path(path)
+            try:
+                self._file: BinaryIO = open(self.path, "wb", buffering=BUFFER_BYTES)  # noqa: SIM115
+            except OSError as error:
+                raise LinkError(
+                    f"capture {os.fspath(path)!r}: {error.strerror}; "
+                    "give a file that can be written"
+                ) from None
+        else:
             check_methods("capture", "path", path, ("write", "flush"), "a path or a binary file")
             self.path = Path(str(getattr(path, "name", "-")))
             self._file = path
-            self._begin()
-            return
-        self.path = Path(path)
-        try:
-            self._file = open(self.path, "wb", buffering=BUFFER_BYTES)  # noqa: SIM115
-        except OSError as error:
-            raise LinkError(
-                f"capture {os.fspath(path)!r}: {error.strerror}; give a file that can be written"
-            ) from None
-        self._begin()
-
-    def _begin(self) -> None:
-        """The section header."""
         self.frames = 0
         self._snap: list[int] = []
         body = struct.pack("=IHHq", BYTE_ORDER_MAGIC, 1, 0, -1)

@@ -119,14 +119,9 @@ def show(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def spread(values: list[float]) -> str:
+def spread(values: list[float], text: Callable[[float], str] = show) -> str:
     """Return the lowest and the highest of the rounds."""
-    return f"{show(min(values))}…{show(max(values))}"
-
-
-def extremes(values: list[float]) -> tuple[float, float]:
-    """Return the lowest and the highest."""
-    return min(values), max(values)
+    return f"{text(min(values))}…{text(max(values))}"
 
 
 def growth_cells(growth: dict[str, Any], to: str) -> list[str]:
@@ -168,7 +163,7 @@ def rate_table(found: list[dict[str, Any]]) -> Table:
         ratio, rounds = "", ""
         if row["ratio"] is not None:
             ratio = f"{row['ratio']:.2f}"
-            rounds = "{:.2f}…{:.2f}".format(*extremes(row["ratio_rounds"]))
+            rounds = spread(row["ratio_rounds"], "{:.2f}".format)
         table.add_row(
             words(row["name"]), show(row["value"]), row["unit"], ratio, rounds, row["peer"] or ""
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from e1000emu.device.mac import Verdict
 from e1000emu.device.state import BlockState
+from e1000emu.device.tx import FCS_BYTES, MIN_FRAME
 from e1000emu.registers.regs import reg
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ RCTL = reg("RCTL")
 RCTL_PMCF, RCTL_DPF = RCTL.mask("PMCF"), RCTL.mask("DPF")
 PAUSE_OPCODE = 0x0001
 QUANTUM_BITS = 512
-MIN_FRAME, FCS_BYTES = 60, 4
 
 
 class FlowState(BlockState):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from e1000emu.device.state import BlockState
+from e1000emu.device.tx import FCS_BYTES, MIN_FRAME
 from e1000emu.errors import ArgumentError
 from e1000emu.ports import ManagementStatus
 from e1000emu.registers.regs import reg
@@ -70,7 +71,6 @@ EXTENSIONS = frozenset((0, 43, 60))
 """Hop-by-hop options, routing, destination options: passed over (SDM 6.4.3.4)."""
 NEIGHBOUR_SOLICITATION = bytes((135, 0))
 ARP_BYTES, UDP_BYTES, IPV4_BYTES, IPV6_BYTES = 28, 8, 20, 40
-MIN_FRAME, FCS_BYTES = 60, 4
 MIN_WIRE, MAX_WIRE = 64, 1522
 FRAME_BYTES = 200
 """A longer frame, FCS included, passes the filters and is dropped (SDM 13.7.39)."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from e1000emu.device.mac import Verdict
 from e1000emu.device.state import BlockState
-from e1000emu.device.tx import held_back, prefetched
+from e1000emu.device.tx import FCS_BYTES, MIN_FRAME, PACKET_BUFFER_KIB, held_back, prefetched
 from e1000emu.links import pool
 from e1000emu.registers.regs import reg
 from fastpath.base.batch import (
@@ -46,8 +46,6 @@ RCTL_ANY = RCTL.mask("UPE", "MPE", "BAM")
 RDT = reg("RDT").offset
 RXDCTL = reg("RXDCTL").offset
 PBA, FCT = reg("PBA").offset, reg("FCT").offset
-PACKET_BUFFER_KIB = 64
-MIN_FRAME, FCS_BYTES = 60, 4
 MIN_RING = 8
 """Descriptors: RDLEN counts 128 bytes (SDM 13.4.27)."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 PHDR = struct.Struct("<IIQQQQQQ")
@@ -24,36 +25,26 @@ def needed(image: bytes) -> tuple[str, list[str]]:
     A file that is no ELF file (a script), or is linked statically, needs nothing.
     Raises: ValueError when the file ends before its own tables.
     """
-    if image[:6] != b"\x7fELF\x02\x01":
-        return "", []
-    try:
-        return _needed(image)
-    except (struct.error, OverflowError):
-        raise ValueError("ELF file is cut short") from None
-
-
-def _needed(image: bytes) -> tuple[str, list[str]]:
-    _, _, _, _, _, phoff, _, _, _, phentsize, phnum, *_ = EHDR.unpack_from(image)
     loads: list[tuple[int, int, int]] = []
     interpreter = ""
     dynamic = (0, 0)
-    for i in range(phnum):
-        kind, _, offset, vaddr, _, filesz, _, _ = PHDR.unpack_from(image, phoff + i * phentsize)
-        if kind == PT_LOAD:
-            loads.append((vaddr, offset, filesz))
-        elif kind == PT_INTERP:
-            interpreter = _text(image, offset)
-        elif kind == PT_DYNAMIC:
-            dynamic = (offset, filesz)
     names, strings = [], None
-    for at in range(dynamic[0], sum(dynamic), DYN.size):
-        tag, value = DYN.unpack_from(image, at)
-        if tag == DT_NULL:
-            break
-        if tag == DT_NEEDED:
-            names.append(value)
-        elif tag == DT_STRTAB:
-            strings = next((o + value - v for v, o, n in loads if v <= value < v + n), None)
+    with _complete():
+        for kind, offset, vaddr, size in _headers(image):
+            if kind == PT_LOAD:
+                loads.append((vaddr, offset, size))
+            elif kind == PT_INTERP:
+                interpreter = _text(image, offset)
+            elif kind == PT_DYNAMIC:
+                dynamic = (offset, size)
+        for at in range(dynamic[0], sum(dynamic), DYN.size):
+            tag, value = DYN.unpack_from(image, at)
+            if tag == DT_NULL:
+                break
+            if tag == DT_NEEDED:
+                names.append(value)
+            elif tag == DT_STRTAB:
+                strings = next((o + value - v for v, o, n in loads if v <= value < v + n), None)
     if names and strings is None:
         raise ValueError("ELF file names libraries and has no strings for them")
     return interpreter, [_text(image, (strings or 0) + name) for name in names]
@@ -64,24 +55,35 @@ def notes(image: bytes) -> set[tuple[str, int]]:
 
     Raises: ValueError when the file ends before its own tables.
     """
-    if image[:6] != b"\x7fELF\x02\x01":
-        return set()
+    found = set()
+    with _complete():
+        for kind, at, _, size in _headers(image):
+            end = min(at + size, len(image)) if kind == PT_NOTE else 0
+            while at + NHDR.size <= end:
+                name_bytes, data_bytes, number = NHDR.unpack_from(image, at)
+                at += NHDR.size
+                found.add((_text(image, at), number))
+                at += name_bytes + -name_bytes % NOTE_ALIGN + data_bytes + -data_bytes % NOTE_ALIGN
+    return found
+
+
+@contextmanager
+def _complete() -> Iterator[None]:
+    """Turn a read behind the end of a file into a ValueError."""
     try:
-        return set(_notes(image))
+        yield
     except (struct.error, OverflowError):
         raise ValueError("ELF file is cut short") from None
 
 
-def _notes(image: bytes) -> Iterator[tuple[str, int]]:
+def _headers(image: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield type, offset in the file, address and size of each segment of a 64-bit ELF file."""
+    if image[:6] != b"\x7fELF\x02\x01":
+        return
     _, _, _, _, _, phoff, _, _, _, phentsize, phnum, *_ = EHDR.unpack_from(image)
     for i in range(phnum):
-        kind, _, at, _, _, filesz, _, _ = PHDR.unpack_from(image, phoff + i * phentsize)
-        end = min(at + filesz, len(image)) if kind == PT_NOTE else 0
-        while at + NHDR.size <= end:
-            name_bytes, size, number = NHDR.unpack_from(image, at)
-            at += NHDR.size
-            yield _text(image, at), number
-            at += name_bytes + -name_bytes % NOTE_ALIGN + size + -size % NOTE_ALIGN
+        kind, _, offset, vaddr, _, size, _, _ = PHDR.unpack_from(image, phoff + i * phentsize)
+        yield kind, offset, vaddr, size
 
 
 def module_depends(image: bytes) -> list[str]:

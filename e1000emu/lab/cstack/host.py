@@ -352,22 +352,12 @@ class Hosts:
 
 
 OWN: dict[str, Any] = {
-    "addr": Hosts.addr,
-    "callback_clock": Hosts.callback_clock,
-    "clock": Hosts.clock,
-    "clock_close": Hosts.clock_close,
-    "host": Hosts.host,
-    "host_close": Hosts.host_close,
-    "link": Hosts.link,
-    "next": Hosts.next,
-    "now": Hosts.now,
-    "route": Hosts.route,
-    "run": Hosts.run,
-    "run_until": Hosts.run_until,
-    "sysctl": Hosts.sysctl,
-    "tun": Hosts.tun,
-    "tun_receive": Hosts.tun_receive,
-    "tun_send": Hosts.tun_send,
+    own.__name__: own
+    for own in (
+        *(Hosts.addr, Hosts.callback_clock, Hosts.clock, Hosts.clock_close, Hosts.host),
+        *(Hosts.host_close, Hosts.link, Hosts.next, Hosts.now, Hosts.route, Hosts.run),
+        *(Hosts.run_until, Hosts.sysctl, Hosts.tun, Hosts.tun_receive, Hosts.tun_send),
+    )
 }
 """What is not a call of Linux on a host."""
 
