@@ -10,28 +10,20 @@ inside them, and the kernel's socket at the other end. System calls are those on
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from statistics import median
 from typing import Any
 
-CLONE_NEWNET = 0x40000000
+from benchmarks.rows.ends import namespace
+
 LINUX, OURS, PORT = "10.9.0.1", "10.9.0.2", 27777
 BLOCK = 1 << 20
-
-
-def own_namespace() -> None:
-    """Leave the machine's network. Needs root."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET):
-        error = ctypes.get_errno()
-        sys.exit(f"bench_tap: unshare: {os.strerror(error)}; run as root")
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
 class Wire:
@@ -99,17 +91,22 @@ def measure(offload: bool, to_kernel: bool, total: int) -> tuple[float, float, f
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="transfers of each kind")
     parser.add_argument("--mib", type=int, default=256, help="payload of one transfer")
     args = parser.parse_args()
-    own_namespace()
+    if os.geteuid():
+        sys.exit("bench_tap: needs root, for a namespace and a TAP device")
     found: dict[tuple[bool, bool], list[tuple[float, float, float]]] = {}
-    for _ in range(args.rounds):
-        for to_kernel in (True, False):
-            for offload in (False, True):
-                got = measure(offload, to_kernel, args.mib << 20)
-                found.setdefault((to_kernel, offload), []).append(got)
+    with ExitStack() as stack:
+        stack.enter_context(namespace(stack, f"bench-tap-{os.getpid()}"))
+        for _ in range(args.rounds):
+            for to_kernel in (True, False):
+                for offload in (False, True):
+                    got = measure(offload, to_kernel, args.mib << 20)
+                    found.setdefault((to_kernel, offload), []).append(got)
     print(f"{'direction':12} {'frames':8} {'Gbit/cpu-s':>10} {'Gbit/s':>8} {'calls/MB':>9}")
     for to_kernel in (True, False):
         rows = [[median(c) for c in zip(*found[to_kernel, o], strict=True)] for o in (False, True)]

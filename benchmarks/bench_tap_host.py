@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import os
 import re
 import socket
@@ -31,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from benchmarks.bench_tap import CLONE_NEWNET
+from benchmarks.rows.ends import Namespace, namespace
 from e1000emu.compiler import c_compiler
 
 HERE = Path(__file__).resolve().parent
@@ -42,49 +41,27 @@ PLAIN = ["--impair", "delay=0s"]
 SERVICES = "echo:7,discard:9,chargen:19"
 
 
-def ip(*words: str) -> None:
-    """Run ip(8)."""
-    subprocess.run(["ip", *words], check=True)
+def up(place: Namespace, device: str, addr: str) -> None:
+    """Bring a device of a namespace up, silent until it is spoken to."""
+    knob = f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6"
+    run(place, "sh", "-c", f"[ ! -e {knob} ] || echo 1 >{knob}")
+    place.ip(["addr", "add", addr, "dev", device], ["link", "set", "up", "dev", device])
 
 
-class Namespace:
-    """A network namespace; its sockets stay in it."""
+def run(place: Namespace, *words: str) -> None:
+    """Run a program in a namespace."""
+    words = ("ip", "netns", "exec", place.name, *words)
+    subprocess.run(words, check=True, capture_output=True)
 
-    def __init__(self, name: str) -> None:
-        self.name = f"bth{os.getpid()}{name}"
-        ip("netns", "add", self.name)
-        ip("-n", self.name, "link", "set", "lo", "up")
 
-    def up(self, device: str, addr: str) -> None:
-        """Bring a device of this namespace up, silent until it is spoken to."""
-        knob = f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6"
-        self.run("sh", "-c", f"[ ! -e {knob} ] || echo 1 >{knob}")
-        ip("-n", self.name, "addr", "add", addr, "dev", device)
-        ip("-n", self.name, "link", "set", "up", "dev", device)
-
-    def run(self, *words: str) -> str:
-        """Run a program in the namespace; return its output."""
-        words = ("ip", "netns", "exec", self.name, *words)
-        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a program in the namespace and wait for its first line."""
-        words = ("nsenter", f"--net=/run/netns/{self.name}", *words)
-        made = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=HERE.parent)
-        assert made.stdout is not None
-        if not made.stdout.readline():
-            raise SystemExit(f"bench_tap_host: {words[2:]} ended with {made.wait()}")
-        return made
-
-    def enter(self) -> None:
-        """Move this process into it."""
-        with open(f"/run/netns/{self.name}") as file:
-            if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), f"setns {file.name}")
-
-    def close(self) -> None:
-        """Remove it."""
-        subprocess.run(["ip", "netns", "del", self.name], check=False)
+def start(place: Namespace, *words: str) -> subprocess.Popen[str]:
+    """Start a program in a namespace and wait for its first line."""
+    words = ("nsenter", f"--net=/run/netns/{place.name}", *words)
+    made = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=HERE.parent)
+    assert made.stdout is not None
+    if not made.stdout.readline():
+        raise SystemExit(f"bench_tap_host: {words[2:]} ended with {made.wait()}")
+    return made
 
 
 @dataclass
@@ -208,52 +185,48 @@ def compiled(directory: str) -> str:
 
 
 @contextlib.contextmanager
-def place(
-    python: list[str], up: list[str], veth: bool, plain: bool
-) -> Iterator[tuple[Namespace, list[Host]]]:
-    """The client's namespace and the hosts that it reaches."""
+def reached(python: list[str], options: list[str], veth: bool, plain: bool) -> Iterator[list[Host]]:
+    """Enter the client's namespace; the hosts that it reaches. `options` are of `e1000emu up`."""
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
-        client = Namespace("c")
-        stack.callback(client.close)
+        client = namespace(stack, f"bth{os.getpid()}c")
         # Otherwise 28,000 closed connections hold all ports for a minute, and the search for a free
         # one would be measured.
-        client.run("sysctl", "-qw", "net.ipv4.tcp_max_tw_buckets=0")
+        run(client, "sysctl", "-qw", "net.ipv4.tcp_max_tw_buckets=0")
 
         def started(where: Namespace, *words: str) -> int:
-            process = where.start(*words)
+            process = start(where, *words)
             stack.callback(process.wait)
             stack.callback(process.terminate)
             return process.pid
 
         def linux_host(name: str, addr: str) -> tuple[Namespace, list[str]]:
-            space = Namespace(name)
-            stack.callback(space.close)
+            space = namespace(stack, f"bth{os.getpid()}{name}")
             return space, [sys.executable, "-m", "benchmarks.tap_services", addr]
 
         pid = started(
             client, *python, "-m", "e1000emu", "up", "--link", "tap:bth0", "--addr",
-            "10.98.0.2/24", "--serve", SERVICES, "--json", *up,
+            "10.98.0.2/24", "--serve", SERVICES, "--json", *options,
         )  # fmt: skip
-        client.up("bth0", "10.98.0.1/24")
+        up(client, "bth0", "10.98.0.1/24")
         hosts = [Host("ours", "10.98.0.2", "bth0", [pid])]
 
         server, words = linux_host("s", "10.98.1.2")
         pump = started(client, compiled(directory), *(["-p"] if plain else []), "bth1", "bth2")
-        ip("-n", client.name, "link", "set", "bth2", "netns", server.name)
-        client.up("bth1", "10.98.1.1/24")
-        server.up("bth2", "10.98.1.2/24")
+        client.ip(["link", "set", "bth2", "netns", server.name])
+        up(client, "bth1", "10.98.1.1/24")
+        up(server, "bth2", "10.98.1.2/24")
         hosts.append(Host("linux", "10.98.1.2", "bth1", [pump, started(server, *words)]))
 
         if veth:
             server, words = linux_host("v", "10.98.2.2")
-            ip("-n", client.name, "link", "add", "bth3", "type", "veth", "peer", "name", "bth4",
-               "netns", server.name)  # fmt: skip
-            client.up("bth3", "10.98.2.1/24")
-            server.up("bth4", "10.98.2.2/24")
+            peer = ["peer", "name", "bth4", "netns", server.name]
+            client.ip(["link", "add", "bth3", "type", "veth", *peer])
+            up(client, "bth3", "10.98.2.1/24")
+            up(server, "bth4", "10.98.2.2/24")
             hosts.append(Host("veth", "10.98.2.2", "bth3", [started(server, *words)]))
-        client.enter()
-        yield client, hosts
+        stack.enter_context(client)
+        yield hosts
 
 
 def show(values: list[float], digits: int) -> str:
@@ -266,7 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="how often to do each operation")
     parser.add_argument("--seconds", type=float, default=2.0, help="of one operation, about")
     parser.add_argument("--only", default=",".join(OPERATIONS), help="operations, with commas")
     parser.add_argument("--veth", action="store_true", help="a Linux host on a veth pair as well")
@@ -282,8 +255,8 @@ def main() -> None:
         sys.exit("bench_tap_host: needs root, for namespaces and TAP devices")
     names = args.only.split(",")
     found: dict[tuple[str, str], Found] = {}
-    up = args.up.split() + (PLAIN if args.plain else [])
-    with place(args.python.split(), up, args.veth, args.plain) as (_, hosts):
+    options = args.up.split() + (PLAIN if args.plain else [])
+    with reached(args.python.split(), options, args.veth, args.plain) as hosts:
         for host in hosts:  # neighbours, caches
             for name in names:
                 OPERATIONS[name][0](host.addr, 0.2)

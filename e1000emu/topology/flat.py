@@ -263,8 +263,6 @@ class _Flattening:
             value: Quantity | None = getattr(link, key)
             if value is None:
                 return None
-            if isinstance(value, bool):
-                raise Wrong((*path, key), "give a number or text with a unit", value)
             return _checked((*path, key), value, lambda value: parse(str(value)))
 
         shape: dict[str, Any] = {
