@@ -74,7 +74,7 @@ def not_a_host(address: Interface) -> str:
         return "is a multicast address" if ip.is_multicast else "is a loopback address"
     if isinstance(ip, ipaddress.IPv6Address):
         if isinstance(address, ipaddress.IPv6Interface) and address.scope_id is not None:
-            return "has a scope, which the interface is"
+            return "has a scope, which is its interface"
         if ip.is_unspecified:
             return "names no host"
         return "is an IPv4 address in IPv6's form" if ip.ipv4_mapped is not None else ""

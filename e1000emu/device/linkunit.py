@@ -244,6 +244,12 @@ class LinkUnit:
         self._connected = False
         self.phy.cable(False, self.phy.cable_speed_mbps, True)
 
+    def halt(self) -> None:
+        """Pull the cable for good."""
+        self.disconnect()
+        if isinstance(self.phy, Phy):
+            self.phy.halt()  # FORCE_LINK_GOOD needs no cable
+
     def connect(self) -> None:
         """Plug the cable in again."""
         self._connected = True

@@ -370,6 +370,12 @@ class Management:
             self._refused = False
             self._alert()
 
+    def halt(self) -> None:
+        """Do not look again whether the frame that waits can be sent."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
     def _try_again(self) -> None:
         self._retry = None
         self.pump()
@@ -403,9 +409,7 @@ class Management:
                 kept = 0
                 self._waiting.clear()
                 self._sending, self._refused, self._owed = None, False, False
-                if self._retry is not None:
-                    self._retry.cancel()
-                    self._retry = None
+                self.halt()
             self._strap(kept)
         self.update()
 

@@ -228,7 +228,8 @@ class Nic(Board):
             self.faults.stop()
         self.interrupts.halt()
         self.tx.reset()
-        self.link_unit.disconnect()
+        self.link_unit.halt()
+        self.management.halt()
         self.link.detach()
 
     # --- BAR 0 -----------------------------------------------------------------------------------

@@ -185,6 +185,7 @@ class Phy:
         self._latched_down = True
         self._interrupt_level = False
         self._timer: TimerHandle | None = None
+        self._halted = False
         self._due_ns = 0
         self._load_defaults()
 
@@ -288,7 +289,7 @@ class Phy:
     @property
     def _there(self) -> bool:
         """A link is possible: a far end is there, or FORCE_LINK_GOOD is set."""
-        return self.cable_up or self._called_good
+        return not self._halted and (self.cable_up or self._called_good)
 
     @property
     def _heard(self) -> bool:
@@ -371,6 +372,11 @@ class Phy:
         if self._there and not self.powered_down and not self.held_in_reset:
             wait = self.autoneg_ns if self._applied & BMCR_ANENABLE else FORCED_LINK_NS
             self._arm(self._clock.now_ns() + wait)
+
+    def halt(self) -> None:
+        """Bring no link up any more."""
+        self._halted = True
+        self._cancel()
 
     def _arm(self, when_ns: int) -> None:
         self._due_ns = when_ns

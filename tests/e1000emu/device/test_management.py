@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zlib import crc32
 
@@ -604,6 +605,16 @@ def test_nothing_is_lost_and_nothing_comes_twice(ops: list[tuple[str, int]]) -> 
     assert len(sent) == accepted
     assert sent == sorted(set(sent))
     assert controller.drain() == [ARP.frame()] * (came - dropped)
+
+
+def test_a_halted_device_looks_no_more_for_room() -> None:
+    bench, controller = managed()
+    bench.nic.management._interrupts = SimpleNamespace(threaded=True)  # type: ignore[assignment]
+    bench.link.room = 0
+    assert controller.port.send(frame())
+    assert bench.clock.next_ns() is not None
+    bench.nic.halt()
+    assert bench.clock.next_ns() is None
 
 
 # --- snapshots, recordings ------------------------------------------------------------------------

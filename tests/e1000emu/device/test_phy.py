@@ -718,6 +718,16 @@ def test_a_forced_link_is_called_good_without_a_cable(bench: Bench, nic: Nic) ->
     assert not nic.mmio_read(STATUS) & LU, "at 1000 Mb/s it says nothing"
 
 
+def test_a_halted_device_brings_no_link_up(bench: Bench, nic: Nic) -> None:
+    phy_write(nic, 16, phy_read(nic, 16) | 0x400)
+    phy_write(nic, 0, 0xA100)
+    nic.halt()
+    assert bench.clock.next_ns() is None
+    phy_write(nic, 0, 0xA100)
+    bench.clock.run_for(10 * AUTONEG_NS)
+    assert not nic.mmio_read(STATUS) & LU
+
+
 @pytest.mark.parametrize("wrong", [{"selector": 32}, {"pairs": 3}, {"next_pages": (1 << 16,)}])
 def test_what_no_far_end_says(wrong: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=next(iter(wrong))):
