@@ -56,7 +56,10 @@ class Node(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Link(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A cable between two interfaces, or several equal ones; units as in `tc`, per direction."""
+    """A cable between two interfaces, or several equal ones; per direction.
+
+    Units are those of `tc`, except that `bps` is bits per second.
+    """
 
     endpoints: list[str]
     """Two of NODE, NODE:INTERFACE, GROUP*; else the node's next free interface."""
