@@ -34,7 +34,8 @@ def link(net: Net, path: str) -> str | None:
 
 def mode(net: Net, path: str) -> int:
     """Permissions of a file: read-only."""
-    return 0o440 if path in ("nf_conntrack", "netfilter/nfnetlink_log") else 0o444
+    secret = path == "nf_conntrack" or path.startswith("netfilter/nfnetlink_")
+    return 0o440 if secret else 0o444
 
 
 def show(net: Net, path: str) -> str:

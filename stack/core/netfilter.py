@@ -150,12 +150,15 @@ def nf_register_net_hook(
 def nf_unregister_net_hook(net: Net, hook: int, fn: Hook, pf: int = NFPROTO_IPV4) -> None:
     """net/netfilter/core.c: remove a hook; no error when absent.
 
-    A packet that it queued is dropped at its verdict (nf_queue_nf_hook_drop).
+    The packets in queues of programs are dropped (nf_queue_nf_hook_drop), and one that a handler
+    of Python has at its verdict.
     """
     lists = _hooks_of(net, pf)
     for i, ops in enumerate(lists[hook]):
         if ops.hook == fn:
             lists[hook] = [*lists[hook][:i], *lists[hook][i + 1 :]]
+            if net.nf_queue.nf_hook_drop is not None:
+                net.nf_queue.nf_hook_drop()
             return
 
 

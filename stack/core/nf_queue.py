@@ -8,7 +8,8 @@
     nf_reinject(waiting.pop(), NF_ACCEPT)
 
 The listener of a queue gets an `nf_queue_entry` and answers at once or later. A queue without a
-listener drops its packets, but lets them pass with NF_VERDICT_FLAG_QUEUE_BYPASS.
+listener drops its packets, but lets them pass with NF_VERDICT_FLAG_QUEUE_BYPASS. Programs bind
+queues by netlink: stack/netlink/nfnetlink_queue.py.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from stack.core import netfilter
 from stack.core.drop_reason import SKB_DROP_REASON_NETFILTER_DROP, kfree_skb_reason
 from stack.core.netfilter import nf_hook_ops, nf_hook_slow, nf_hook_state
 from stack.core.rows import row, state
+from stack.core.softirq import local_bh_disable, local_bh_enable
 from stack.net import Net
 
 NF_MAX_QUEUES = 65536
@@ -40,7 +42,7 @@ class nf_queue_entry:
     done: bool = row(False)
 
 
-QueueHandler = Callable[[nf_queue_entry], Any]
+QueueHandler = Callable[[nf_queue_entry], int | None]
 
 
 @state
@@ -50,6 +52,8 @@ class nf_queue_net:
     handlers: dict[int, QueueHandler] = row(make=dict)
     reroute: dict[int, Any] = row(make=dict)
     """By family: `(key(skb), route(net, sk, skb) -> error)`."""
+    nf_hook_drop: Callable[[], None] | None = row()
+    """Called when a hook was removed: drops what programs' queues hold."""
 
     def take(self, skb: sk_buff, state: nf_hook_state, verdict: int) -> bool:
         """nf_queue: pass a packet to its queue. True: no listener, and the packet may continue.
@@ -66,12 +70,16 @@ class nf_queue_net:
         entry = nf_queue_entry(skb, state, queuenum, state.entries[state.index])
         if state.hook == netfilter.NF_INET_LOCAL_OUT and state.pf in self.reroute:
             entry.route_key = self.reroute[state.pf][0](skb)
-        handler(entry)
+        status = handler(entry)
+        if status is not None and status < 0:
+            kfree_skb_reason(state.net, skb, SKB_DROP_REASON_NETFILTER_DROP)
         return False
 
 
 def nf_register_queue_handler(net: Net, queuenum: int, handler: QueueHandler) -> None:
     """Register `handler(entry)` for the packets of queue `queuenum` of the namespace.
+
+    If the handler returns a negative errno, the packet is dropped.
 
     Raises: ValueError: there is no such queue, or it has a listener.
     """
@@ -92,7 +100,8 @@ def nf_reinject(entry: nf_queue_entry, verdict: int) -> int:
 
     NF_ACCEPT continues after the hook that queued the packet, NF_REPEAT with that hook, NF_STOP
     after the last one. NF_QUEUE_NR(n) queues it again; NF_STOLEN leaves it to the listener. A
-    packet whose hook was removed is dropped. Returns the result of okfn, or 0.
+    packet whose hook was removed is dropped. As on Linux, NF_ACCEPT with other bits is NF_STOP,
+    and NF_REPEAT with them is NF_DROP. Returns the result of okfn, or 0.
 
     Raises: ValueError: no verdict, or the packet had one already.
     """
@@ -103,25 +112,37 @@ def nf_reinject(entry: nf_queue_entry, verdict: int) -> int:
     entry.done = True
     skb, state = entry.skb, entry.state
     net = state.net
-    lists = net.ipv6.nf_hooks if state.pf == netfilter.NFPROTO_IPV6 else net.nf_hooks
-    entries = lists[state.hook]
-    at = next((i for i, ops in enumerate(entries) if ops is entry.ops), -1)
-    kind = verdict & netfilter.NF_VERDICT_MASK
-    if kind == netfilter.NF_STOLEN:
+    if verdict & netfilter.NF_VERDICT_MASK == netfilter.NF_STOLEN:
         return 0
-    if at < 0 or kind == netfilter.NF_DROP or net.closed or not _rerouted(entry):
+    entries = (net.ipv6.nf_hooks if state.pf == netfilter.NFPROTO_IPV6 else net.nf_hooks)[
+        state.hook
+    ]
+    at = next((i for i, ops in enumerate(entries) if ops is entry.ops), -1)
+    if at < 0 or net.closed:
         kfree_skb_reason(net, skb, SKB_DROP_REASON_NETFILTER_DROP)
         return 0
     state.entries = entries
     state.index = at
+    if verdict == netfilter.NF_REPEAT:
+        verdict = entry.ops.hook(skb, state)
+    if verdict == netfilter.NF_ACCEPT and not _rerouted(entry):
+        verdict = netfilter.NF_DROP
+    kind = verdict & netfilter.NF_VERDICT_MASK
+    if kind == netfilter.NF_STOLEN:
+        return 0
+    if kind not in (netfilter.NF_ACCEPT, netfilter.NF_STOP, netfilter.NF_QUEUE):
+        kfree_skb_reason(net, skb, SKB_DROP_REASON_NETFILTER_DROP)
+        return 0
     if kind == netfilter.NF_QUEUE and not net.nf_queue.take(skb, state, verdict):
         return 0
-    if (
-        kind != netfilter.NF_STOP
-        and nf_hook_slow(skb, state, at if kind == netfilter.NF_REPEAT else at + 1) != 1
-    ):
+    passes_hooks = verdict == netfilter.NF_ACCEPT or kind == netfilter.NF_QUEUE
+    if passes_hooks and nf_hook_slow(skb, state, at + 1) != 1:
         return 0
-    return state.okfn(net, state.sk, skb)
+    local_bh_disable(net.machine)
+    try:
+        return state.okfn(net, state.sk, skb)
+    finally:
+        local_bh_enable(net.machine)
 
 
 def nf_hook_continue(skb: sk_buff, state: nf_hook_state) -> int:
@@ -143,6 +164,16 @@ def nf_hook_continue(skb: sk_buff, state: nf_hook_state) -> int:
     if nf_hook_slow(skb, on, state.index + 1) != netfilter.NF_ACCEPT:
         return 0
     return on.okfn(on.net, on.sk, skb)
+
+
+def nf_queue_entry_dup(entry: nf_queue_entry, skb: sk_buff) -> nf_queue_entry:
+    """net/netfilter/nfnetlink_queue.c: an entry for a segment of the packet of another one."""
+    old = entry.state
+    at = nf_hook_state(
+        *(old.hook, old.net, old.sk, old.indev, old.outdev, old.pf, old.okfn, old.entries),
+        old.index,
+    )
+    return nf_queue_entry(skb, at, entry.queuenum, entry.ops, entry.route_key)
 
 
 def _rerouted(entry: nf_queue_entry) -> bool:

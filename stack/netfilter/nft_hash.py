@@ -69,26 +69,33 @@ def reciprocal_scale(value: int, ep_ro: int) -> int:
     return value * ep_ro >> 32
 
 
+def addresses(pkt: nft_pktinfo) -> tuple[wide, wide]:
+    """Source and destination of a packet."""
+    if pkt.pf == NFPROTO_IPV4:
+        iph = iphdr_at(pkt.skb, 0)
+        return iph.saddr, iph.daddr
+    ip6h = ipv6hdr_at(pkt.skb, 0)
+    return ip6h.saddr, ip6h.daddr
+
+
 def skb_get_hash_symmetric(pkt: nft_pktinfo) -> int:
     """include/linux/skbuff.h: a symmetric 32-bit hash of a flow."""
-    skb = pkt.skb
-    saddr: wide
-    daddr: wide
-    if pkt.pf == NFPROTO_IPV4:
-        iph = iphdr_at(skb, 0)
-        saddr, daddr = iph.saddr, iph.daddr
-    else:
-        ip6h = ipv6hdr_at(skb, 0)
-        saddr, daddr = ip6h.saddr, ip6h.daddr
-    ports = skb_bytes(skb, pkt.thoff, 4) if pkt.tprot in (6, 17) and not pkt.fragoff else b""
+    saddr, daddr = addresses(pkt)
+    ports = skb_bytes(pkt.skb, pkt.thoff, 4) if pkt.tprot in (6, 17) and not pkt.fragoff else b""
     sport, dport = sorted((int.from_bytes(ports[:2], "big"), int.from_bytes(ports[2:], "big")))
     low, high = min(saddr, daddr), max(saddr, daddr)
     return inet_siphash(pkt.state.net.secret, low, high, sport << 16 | dport, SECURE_NAT) & U32
 
 
 def nfqueue_hash(pkt: nft_pktinfo, total: int) -> int:
-    """include/net/netfilter/nf_queue.h: which of `total` queues a flow goes to."""
-    return reciprocal_scale(skb_get_hash_symmetric(pkt), total)
+    """include/net/netfilter/nf_queue.h: which of `total` queues the packets between two addresses
+    go to. Ports do not count, and protocols only for IPv4.
+    """
+    saddr, daddr = addresses(pkt)
+    proto = iphdr_at(pkt.skb, 0).protocol if pkt.pf == NFPROTO_IPV4 else 0
+    low, high = min(saddr, daddr), max(saddr, daddr)
+    value = inet_siphash(pkt.state.net.secret, low, high, proto, SECURE_NAT) & U32
+    return reciprocal_scale(value, total)
 
 
 class nft_hash(nft_expr):

@@ -27,6 +27,7 @@ from stack.netfilter.nft_expr_attrs import NFTA_COMPAT
 from stack.netlink import ctnetlink as ct
 from stack.netlink import nf_tables_api as nf_tables
 from stack.netlink import nfnetlink_log as ulog
+from stack.netlink import nfnetlink_queue as queue
 from stack.netlink.af_netlink import messages_of, netlink_ack, netlink_capable
 from stack.netlink.ct_attrs import CTA, CTA_EXPECT, NFGENMSG
 from stack.netlink.netlink_sock import (
@@ -70,6 +71,19 @@ CALLBACKS: dict[tuple[int, int], tuple[Callable[[nlmsg, Attrs], None], AttrTable
     (NFNL_SUBSYS_NFT_COMPAT, NFNL_MSG_COMPAT_GET): (nfnl_compat_get, NFTA_COMPAT),
     (ulog.NFNL_SUBSYS_ULOG, ulog.NFULNL_MSG_PACKET): (ulog.nfulnl_recv_unsupp, AttrTable("NFULA")),
     (ulog.NFNL_SUBSYS_ULOG, ulog.NFULNL_MSG_CONFIG): (ulog.nfulnl_recv_config, ulog.NFULA_CFG),
+    (queue.NFNL_SUBSYS_QUEUE, queue.NFQNL_MSG_PACKET): (
+        queue.nfqnl_recv_unsupp,
+        AttrTable("NFQA", last=queue.NFQA_MAX),
+    ),
+    (queue.NFNL_SUBSYS_QUEUE, queue.NFQNL_MSG_VERDICT): (
+        queue.nfqnl_recv_verdict,
+        queue.NFQA_VERDICT,
+    ),
+    (queue.NFNL_SUBSYS_QUEUE, queue.NFQNL_MSG_CONFIG): (queue.nfqnl_recv_config, queue.NFQA_CFG),
+    (queue.NFNL_SUBSYS_QUEUE, queue.NFQNL_MSG_VERDICT_BATCH): (
+        queue.nfqnl_recv_verdict_batch,
+        queue.NFQA_VERDICT_BATCH,
+    ),
     **{(NFNL_SUBSYS_NFTABLES, number): row for number, row in nf_tables.ASKED.items()},
 }
 """struct nfnl_callback: the handler of a message, and its attributes; by subsystem and message."""
@@ -208,9 +222,11 @@ def nfnetlink_net_init(net: Net) -> None:
         """The notifiers of NETLINK_URELEASE."""
         nf_tables.nft_rcv_nl_event(net, portid)
         ulog.nfulnl_rcv_nl_event(net, portid)
+        queue.nfqnl_rcv_nl_event(net, portid)
 
     nf_tables.nf_tables_net_init(net)
     ulog.nfnl_log_net_init(net)
+    queue.nfnl_queue_net_init(net)
     proto = netlink_protocol(NETLINK_NETFILTER, NFNLGRP_MAX, nfnetlink_rcv_msg, bind=bind)
     proto.input = nfnetlink_rcv
     proto.release = release

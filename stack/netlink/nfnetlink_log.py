@@ -15,14 +15,11 @@ NFULNL_CFG_F_CONNTRACK is refused (EOPNOTSUPP).
 from __future__ import annotations
 
 import errno
-import struct
 from functools import partial
 from typing import Any
 
-from fastpath.base.skbuff import skb_copy_bits, skb_mac_header_was_set, skb_mac_offset
-from stack.core.netfilter import NF_INET_FORWARD
+from fastpath.base.skbuff import skb_copy_bits, skb_mac_offset
 from stack.core.sockaddr import sockaddr
-from stack.core.tcp_states import TCP_LISTEN
 from stack.core.time64 import NSEC_PER_SEC
 from stack.core.timer import mod_timer, timer_delete, timer_list
 from stack.core.uapi import AF_NETLINK
@@ -38,11 +35,16 @@ from stack.netfilter.nf_log import (
     nfulnl_instance,
 )
 from stack.netfilter.nf_tables import nft_pktinfo
-from stack.netfilter.nft_meta import skb_to_full_sk
 from stack.netfilter.nft_payload import packet_bytes
 from stack.netlink.af_netlink import netlink_attachskb, netlink_overrun, nlmsg_put
 from stack.netlink.ct_attrs import NFGENMSG
 from stack.netlink.netlink_sock import NETLINK_NETFILTER, NLMSG_DONE, nlmsg
+from stack.netlink.nfnl_packet import (
+    has_link_header,
+    packet_has_owner,
+    packet_hw,
+    packet_timestamp,
+)
 from stack.netlink.nlattr import BE16, BE32, BINARY, STRING, UNSPEC, Attr, Attrs, AttrTable, NlError
 
 NFNL_SUBSYS_ULOG = 4
@@ -204,9 +206,8 @@ def nfulnl_log_packet(inst: nfulnl_instance, pkt: nft_pktinfo, li: nf_loginfo) -
 def packet_size(inst: nfulnl_instance, pkt: nft_pktinfo, li: nf_loginfo, data_len: int) -> int:
     """The size of a message, as nfulnl_log_packet computes it."""
     size = META_BYTES + nla_total_size(len(li.prefix.encode()) + 1)
-    dev = pkt.skb.dev
-    if pkt.state.indev is not None and dev is not None and skb_mac_header_was_set(pkt.skb):
-        size += nla_total_size(dev.hard_header_len) + HARDWARE_BYTES
+    if has_link_header(pkt.skb, pkt.state):
+        size += nla_total_size(pkt.skb.dev.hard_header_len) + HARDWARE_BYTES
     size += 8 * (inst.flags & (NFULNL_CFG_F_SEQ | NFULNL_CFG_F_SEQ_GLOBAL)).bit_count()
     if inst.copy_mode == NFULNL_COPY_PACKET:
         size += nla_total_size(data_len)
@@ -234,23 +235,13 @@ def packet_attributes(pkt: nft_pktinfo, li: nf_loginfo) -> dict[str, Any]:
         "NFULA_IFINDEX_OUTDEV": None if state.outdev is None else state.outdev.ifindex,
         "NFULA_MARK": skb.mark or None,
     }
-    dev = skb.dev
-    if state.indev is not None and dev is not None and skb_mac_header_was_set(skb):
-        offset = skb_mac_offset(skb)
-        parse = None if dev.header_ops is None else dev.header_ops.parse
-        if parse is not None and skb.network_header != skb.mac_header:
-            source = parse(skb)
-            told["NFULA_HWADDR"] = struct.pack(">HH8s", len(source), 0, source)
-        told["NFULA_HWTYPE"] = dev.type
-        told["NFULA_HWLEN"] = dev.hard_header_len
-        told["NFULA_HWHEADER"] = packet_bytes(skb, offset, dev.hard_header_len)
-    machine = state.net.machine
-    if state.hook <= NF_INET_FORWARD and (skb.tstamp_ns or machine.net_hotdata.netstamp_needed):
-        stamp = machine.realtime_ns(skb.tstamp_ns)
-        seconds, rest = divmod(stamp, NSEC_PER_SEC)
-        told["NFULA_TIMESTAMP"] = seconds.to_bytes(8, "big") + (rest // 1000).to_bytes(8, "big")
-    sk = skb_to_full_sk(pkt)
-    if sk is not None and sk.sk_state != TCP_LISTEN:  # not of the request that a SYN-ACK answers
+    if has_link_header(skb, state):
+        told["NFULA_HWADDR"] = packet_hw(skb)
+        told["NFULA_HWTYPE"] = skb.dev.type
+        told["NFULA_HWLEN"] = skb.dev.hard_header_len
+        told["NFULA_HWHEADER"] = packet_bytes(skb, skb_mac_offset(skb), skb.dev.hard_header_len)
+    told["NFULA_TIMESTAMP"] = packet_timestamp(skb, state)
+    if packet_has_owner(skb, state):
         told |= {"NFULA_UID": state.net.uid, "NFULA_GID": state.net.gid}
     return told
 

@@ -61,6 +61,7 @@ FILES: dict[str, Callable[[Net], str]] = {
     "stat/ndisc_cache": lambda net: tables.neigh_stat(net.ipv6.nd_tbl),
     "stat/nf_conntrack": conntrack.stat_nf_conntrack,
     "netfilter/nfnetlink_log": conntrack.nfnetlink_log,
+    "netfilter/nfnetlink_queue": conntrack.nfnetlink_queue,
     "xfrm_stat": conntrack.xfrm_stat,
     "packet": sockets.packet,
     "psched": devices.psched,

@@ -1,4 +1,4 @@
-"""/proc/net/nf_conntrack, stat/nf_conntrack, netfilter/nfnetlink_log and xfrm_stat."""
+"""/proc/net/nf_conntrack, stat/nf_conntrack, netfilter/nfnetlink_log, _queue and xfrm_stat."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from stack.netfilter.nf_conntrack import IPS_ASSURED, IPS_SEEN_REPLY, Tuple, nf_
 from stack.netfilter.nf_conntrack_life import nf_ct_all, nf_ct_expires, nf_ct_is_expired
 from stack.netfilter.nf_conntrack_proto_tcp import TCP_CONNTRACK_NAMES
 from stack.netfilter.nf_log import nfnl_log_pernet
+from stack.netfilter.nfnl_queue import instances_listed
 from stack.proc.text import full6, text
 
 L4_NAMES = {
@@ -85,6 +86,16 @@ def nfnetlink_log(net: Net) -> str:
         f"{inst.group_num:5} {inst.peer_portid:6} {inst.qlen:5} {inst.copy_mode} "
         f"{inst.copy_range:5} {inst.flushtimeout:6}  1\n"
         for inst in nfnl_log_pernet(net).instances.values()
+    )
+
+
+def nfnetlink_queue(net: Net) -> str:
+    """net/netfilter/nfnetlink_queue.c seq_show: the queues that programs have bound."""
+    return "".join(
+        f"{queue.queue_num:5} {queue.peer_portid:6} {len(queue.queue_list):5} {queue.copy_mode} "
+        f"{queue.copy_range:5} {queue.queue_dropped:5} {queue.queue_user_dropped:5} "
+        f"{queue.id_sequence:8}  1\n"
+        for queue in instances_listed(net)
     )
 
 
