@@ -12,6 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from e1000emu.clock import VirtualClock
+from stack.api.programs import spawn
+from stack.host import Host
+from stack.netfilter import firewall
+from tests.hosts import real_host
 from tests.linux.peer import Peer
 from tests.programs.test_iproute import Row, both
 from tests.support import require
@@ -591,7 +596,7 @@ static int judge(struct nfq_q_handle *queue, struct nfgenmsg *msg, struct nfq_da
     char xml[4096];
     int size = nfq_get_payload(data, &payload), timed = !nfq_get_timestamp(data, &when);
     int owned = nfq_get_uid(data, &uid) && nfq_get_gid(data, &gid);
-    int what = NFQ_XML_HW | NFQ_XML_MARK | NFQ_XML_DEV | NFQ_XML_PHYSDEV | NFQ_XML_UID | NFQ_XML_GID;
+    int what = NFQ_XML_HW | NFQ_XML_MARK | NFQ_XML_DEV | NFQ_XML_UID | NFQ_XML_GID;
     printf("packet %u hook %u protocol %04x family %u", id, head->hook, ntohs(head->hw_protocol),
            msg->nfgen_family);
     printf(" in %u out %u mark %u size %d", nfq_get_indev(data), nfq_get_outdev(data),
@@ -665,3 +670,88 @@ def test_a_program_in_c_with_libnetfilter_queue(peer: Peer, tmp_path: Path) -> N
     subprocess.run([gcc, source, "-o", program, "-lnetfilter_queue"], check=True)
     script = f"{RULES}{program}; iptables-save -c | grep dport"
     both(peer, tmp_path, Row(script, tools=TABLES), FORWARDS)
+
+
+WAITS = f"""{ASK}
+ask <<'END'
+config(command(BIND), params(2))
+receiver, sender = bound(7), bound(1000)
+def sends():
+    for number in range(3):
+        sender.sendto(b"number %d" % number, ("127.0.0.1", 7))
+        print("sent", time.monotonic())
+        time.sleep(1)
+threading.Thread(target=sends).start()
+for what in ACCEPT, DROP, ACCEPT:
+    found = packet()
+    time.sleep(0.25)
+    tell(1, header(what, found.number))
+    if what == ACCEPT:
+        print(receiver.recv(99), time.monotonic())
+END
+"""
+
+
+def test_packets_wait_in_virtual_time(tmp_path: Path) -> None:
+    """Time moves while a packet waits for its verdict, only as far as the filter sleeps."""
+    script = tmp_path / "script"
+    script.write_text(WAITS)
+    with Host("solo", clock=VirtualClock()) as host:
+        firewall.queue(host, "output", 5, proto="udp")
+        argv = ["env", f"DIR={tmp_path}", "sh", str(script)]
+        with host.spawn(argv, stdout=subprocess.PIPE) as program:
+            out, _ = program.communicate()
+            assert program.wait() == 0
+    assert out.decode().splitlines() == [
+        "config 5 0",
+        *("sent 0.0", "b'number 0' 0.25", "sent 1.0", "sent 2.0", "b'number 2' 2.25"),
+    ]
+
+
+NFT = """
+nft add table inet t
+nft add chain inet t out '{ type filter hook output priority 9; }'
+while read rule; do nft add rule inet t out udp dport $rule; done <<'END'
+21 queue to 0
+22 queue flags bypass to 3
+23 queue to 10-19
+24 queue flags bypass,fanout to 10-19
+25 queue flags bypass to symhash mod 3 offset 10
+26-27 queue to udp dport map { 26 : 30, 27 : 31 }
+28 queue to numgen inc mod 2 offset 30
+END
+nft list chain inet t out
+ask <<'END'
+for queue in 0, *range(10, 20), 30, 31:
+    tell(2, command(BIND), params(1), queue=queue)
+def queues(*ports):
+    found = []
+    for port in ports:
+        with bound(0) as sender:
+            sender.sendto(b"hello", ("127.0.0.1", port))
+        one = packet(); found.append(one.queue); tell(1, header(DROP, one.number), queue=one.queue)
+    return found
+with bound(22) as receiver:
+    receiver.sendto(b"bypass", ("127.0.0.1", 22)); got(receiver)
+print(queues(21, 24, 26, 27, 28, 28, 28), len(set(queues(23, 23, 23))))
+print(sorted(set(queues(*[25] * 40))))
+END
+"""
+
+
+def test_queue_of_nft(tmp_path: Path) -> None:
+    """The kernel here may be one without CONFIG_NFT_QUEUE, so there is nothing to compare with."""
+    script = tmp_path / "script"
+    require.tool("nft", "nftables")
+    script.write_text(f"{ASK}{NFT}")
+    argv = ["env", f"DIR={tmp_path}", "sh", str(script)]
+    with real_host() as host, spawn(host, argv, stdout=subprocess.PIPE) as program:
+        out, _ = program.communicate(timeout=120)
+    rules, told = out.decode().split("\t}\n}\n")
+    wanted = [f"udp dport {line}" for line in NFT.split("END\n")[0].splitlines()[3:]]
+    assert [line.strip() for line in rules.splitlines()[3:]] == wanted
+    assert told.splitlines() == [
+        "got 22 [(b'bypass', 22)]",
+        "[0, 10, 30, 31, 30, 31, 30] 1",
+        "[10, 11, 12]",
+    ]
