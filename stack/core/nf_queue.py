@@ -170,10 +170,11 @@ def nf_queue_entry_dup(entry: nf_queue_entry, skb: sk_buff) -> nf_queue_entry:
     """net/netfilter/nfnetlink_queue.c: an entry for a segment of the packet of another one."""
     old = entry.state
     at = nf_hook_state(
-        *(old.hook, old.net, old.sk, old.indev, old.outdev, old.pf, old.okfn, old.entries),
-        old.index,
+        *(old.hook, old.net, old.sk, old.indev, old.outdev, old.pf, old.okfn, old.entries)
     )
-    return nf_queue_entry(skb, at, entry.queuenum, entry.ops, entry.route_key)
+    dup = nf_queue_entry(skb, at, entry.queuenum, entry.ops)
+    dup.route_key = entry.route_key
+    return dup
 
 
 def _rerouted(entry: nf_queue_entry) -> bool:
