@@ -13,6 +13,7 @@ from fastpath.base.skbuff import (
     CHECKSUM_NONE,
     consume_skb,
     kfree_skb,
+    pskb_may_pull,
     pskb_trim,
     sk_buff,
     skb_add_data,
@@ -21,8 +22,9 @@ from fastpath.base.skbuff import (
     skb_transport_offset,
 )
 from stack.core.netdevice import net_device
-from stack.core.netfilter import NF_DROP
+from stack.core.netfilter import NF_DROP, NF_INET_LOCAL_OUT, NFPROTO_IPV6, nf_hook_state
 from stack.core.nf_queue import nf_queue_entry, nf_reinject
+from stack.core.uapi import IP_HLEN, IPV6_HLEN
 from stack.net import Net
 
 NFQNL_COPY_NONE, NFQNL_COPY_META, NFQNL_COPY_PACKET = 0, 1, 2
@@ -103,10 +105,14 @@ def dev_cmp(entry: nf_queue_entry, ifindex: int) -> bool:
 def nfqnl_mangle(entry: nf_queue_entry, data: bytes) -> int:
     """net/netfilter/nfnetlink_queue.c: the program's bytes replace the packet. 0, -errno.
 
-    Its checksums are the program's.
+    Its checksums are the program's. Linux also continues with bytes that are no packet of the
+    family; later functions here rely on what ip_rcv and ipv6_rcv have checked.
     """
     skb = entry.skb
     if len(data) < skb.len and len(data) < skb_transport_offset(skb):
+        return -errno.EINVAL
+    hlen = header_length(entry.state, data)
+    if not hlen:
         return -errno.EINVAL
     if len(data) > skb.len or skb.cloned or skb.nr_frags:
         copied = skb_expanded(entry.state.net, skb, data)
@@ -116,7 +122,25 @@ def nfqnl_mangle(entry: nf_queue_entry, data: bytes) -> int:
     pskb_trim(skb, len(data))
     skb_store_bits(skb, 0, data)
     skb.ip_summed = CHECKSUM_NONE
-    return 0
+    return 0 if pskb_may_pull(skb, hlen) else -errno.ENOMEM
+
+
+def header_length(state: nf_hook_state, data: bytes) -> int:
+    """Bytes of the IP header with which a packet begins; 0: it is none, or says too many bytes.
+
+    The lengths in packets that leave the host are for their receivers to check.
+    """
+    if len(data) < IP_HLEN:
+        return 0
+    if state.pf == NFPROTO_IPV6:
+        version, hlen = 6, IPV6_HLEN
+        whole = IPV6_HLEN + int.from_bytes(data[4:6], "big")
+    else:
+        version, hlen = 4, (data[0] & 0xF) * 4
+        whole = int.from_bytes(data[2:4], "big")
+    if data[0] >> 4 != version or not IP_HLEN <= hlen <= len(data):
+        return 0
+    return hlen if state.hook >= NF_INET_LOCAL_OUT or hlen <= whole <= len(data) else 0
 
 
 def skb_expanded(net: Net, skb: sk_buff, data: bytes) -> sk_buff | None:

@@ -59,6 +59,7 @@ from stack.netfilter.nf_conntrack import IPS_CONFIRMED, IPS_DYING, nf_conn
 from stack.netfilter.nfnl_queue import (
     NFQNL_COPY_NONE,
     NFQNL_COPY_PACKET,
+    NFQNL_MAX_COPY_RANGE,
     U32,
     nfnl_queue_net,
     nfnl_queue_pernet,
@@ -263,13 +264,14 @@ def nfqnl_reinject(entry: nf_queue_entry, tb: Attrs, verdict: int) -> None:
 
 def nfqnl_enqueue_packet(queue: nfqnl_instance, entry: nf_queue_entry) -> int:
     """net/netfilter/nfnetlink_queue.c: queue a packet; a super-packet in segments, unless the
-    program wants it whole. 0, or a negative errno: the caller drops it.
+    program wants it whole and it fits into one message. 0, -errno: the caller drops it.
     """
     if queue.copy_mode == NFQNL_COPY_NONE:
         return -errno.EINVAL
     skb = entry.skb
     skb.protocol = ETH_P_IP if entry.state.pf == NFPROTO_IPV4 else ETH_P_IPV6
-    if not skb.gso_size or queue.flags & NFQA_CFG_F_GSO:
+    fits = queue.flags & NFQA_CFG_F_GSO and skb.len <= NFQNL_MAX_COPY_RANGE
+    if not skb.gso_size or fits:
         return __nfqnl_enqueue_packet(queue, entry)
     segs = split(queue.net, skb)
     queued = 0

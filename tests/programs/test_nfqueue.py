@@ -549,6 +549,7 @@ JUDGE = r"""
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/netfilter.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -748,7 +749,7 @@ def test_queue_of_nft(tmp_path: Path) -> None:
     with real_host() as host, spawn(host, argv, stdout=subprocess.PIPE) as program:
         out, _ = program.communicate(timeout=120)
     rules, told = out.decode().split("\t}\n}\n")
-    wanted = [f"udp dport {line}" for line in NFT.split("END\n")[0].splitlines()[3:]]
+    wanted = [f"udp dport {line}" for line in NFT.split("END\n")[0].splitlines()[4:]]
     assert [line.strip() for line in rules.splitlines()[3:]] == wanted
     assert told.splitlines() == [
         "got 22 [(b'bypass', 22)]",
