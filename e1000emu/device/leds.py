@@ -67,7 +67,7 @@ class Leds:
         self._seen = dict.fromkeys((ACTIVITY, COLLISION), (0, -ACTIVITY_NS))
         """The count at the last look, and when it had last changed."""
 
-    def _active(self, names: tuple[str, ...], now_ns: int) -> bool:
+    def _active(self, names: tuple[str, str], now_ns: int) -> bool:
         """Return whether the statistics have counted since the last call, or within 100 ms."""
         count = sum(self._stats[name] for name in names)
         seen, when_ns = self._seen[names]

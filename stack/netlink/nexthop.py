@@ -214,7 +214,7 @@ def nexthop_remove(net: Net, nh: nexthop, tell: bool = True) -> None:
     for fa in routes4(net, nh):  # as the kernel's fib_flush, without notification
         net.fib.tables[fa.tb_id].remove(fa)
     for rt in routes6(net, nh):
-        fib6_del(net, rt, tell=net.sysctl.nexthop_compat_mode)
+        fib6_del(net, rt, tell=bool(net.sysctl.nexthop_compat_mode))
     for group in _groups(net, nh):
         rest = [(member, weight) for member, weight in group.members if member is not nh]
         if not rest:
