@@ -915,9 +915,7 @@ def sock_alloc_send_skb(
     skb = alloc_skb(pool, size_bytes, headroom)
     if skb is None:
         raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
-    skb.sk = sk
-    skb.destructor = sock_wfree
-    sk.sk_wmem_alloc += skb.truesize
+    skb_set_owner_w(skb, sk)
     return skb
 
 

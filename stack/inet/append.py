@@ -28,7 +28,7 @@ from stack.core.dst import dst_entry
 from stack.core.errors import os_error
 from stack.core.iov import add_to_skb, copy_to_skb, msghdr
 from stack.core.netdevice import LL_MAX_HEADER, NETIF_F_SG, net_device
-from stack.core.sock import sock_wait_for_wmem, sock_wfree
+from stack.core.sock import skb_set_owner_w, sock_wait_for_wmem
 from stack.core.sock_flags import SOCK_ZEROCOPY
 from stack.core.sockopt import sockcm_cookie
 from stack.core.tstamp import skb_setup_datagram
@@ -250,7 +250,5 @@ def alloc_datagram(
         skb = alloc_skb(pool, size, headroom)
     if skb is None:
         raise os_error(errno.ENOBUFS, "no packet buffer left on the host")
-    skb.sk = sk
-    skb.destructor = sock_wfree
-    sk.sk_wmem_alloc += skb.truesize
+    skb_set_owner_w(skb, sk)
     return skb

@@ -12,7 +12,7 @@ from fastpath.base.skbuff import alloc_skb, kfree_skb, sk_buff, skb_append_linea
 from stack.core.errors import os_error
 from stack.core.iov import add_to_skb, copy_to_skb, msghdr
 from stack.core.pipe import PAGE_SIZE
-from stack.core.sock import sock_wait_for_wmem, sock_wfree
+from stack.core.sock import skb_set_owner_w, sock_wait_for_wmem
 from stack.core.uapi import SEND_SHUTDOWN
 from stack.unix.unix_sock import unix_sock
 
@@ -66,10 +66,8 @@ def sock_alloc_send_pskb(
         done = copy_to_skb(msg, skb, linear)
     if done < size:
         unix_add_rest(sk, skb, msg, size - done)
-    skb.truesize = truesize = unix_truesize(header_len, data_len)
-    skb.sk = sk
-    skb.destructor = sock_wfree
-    sk.sk_wmem_alloc += truesize
+    skb.truesize = unix_truesize(header_len, data_len)
+    skb_set_owner_w(skb, sk)
     return skb
 
 
