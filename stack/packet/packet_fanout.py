@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 import struct
 from typing import Any
+from zlib import crc32
 
 from fastpath.base.bpf import bpf_prog, bpf_prog_run
 from fastpath.base.skbuff import sk_buff, skb_copy_bits, skb_network_offset
@@ -292,17 +293,7 @@ def fanout_hash(skb: sk_buff) -> int:
             a, b, ports = b, a, ports[2:] + ports[:2]
     elif b < a:
         a, b = b, a
-    return mix(a + b + ports + bytes((upper, proto >> 8 & 0xFF, proto & 0xFF)))
-
-
-def mix(key: bytes) -> int:
-    """Hash a key to 32 bits: FNV-1a, then mixed, because reciprocal_scale uses the high bits."""
-    h = 0x811C9DC5
-    for byte in key:
-        h = ((h ^ byte) * 0x01000193) & M32
-    h = ((h ^ h >> 16) * 0x7FEB352D) & M32
-    h = ((h ^ h >> 15) * 0x35A2B) & M32
-    return h ^ h >> 16
+    return crc32(a + b + ports + bytes((upper, proto >> 8 & 0xFF, proto & 0xFF)))
 
 
 def packet_rcv_has_room(sk: packet_sock, skb: sk_buff) -> int:
