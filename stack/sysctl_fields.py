@@ -26,6 +26,7 @@ class sysctl_fields:
     gc_thresh2: int
     gc_thresh3: int
     gro_normal_batch: int
+    icmp_echo_enable_probe: int
     icmp_echo_ignore_all: int
     icmp_echo_ignore_broadcasts: int
     icmp_errors_use_inbound_ifaddr: int

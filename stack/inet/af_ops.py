@@ -17,6 +17,7 @@ from fastpath.net.inet import UdpFlow
 from fastpath.net.inetkey import inet_siphash
 from stack.core.iov import msghdr
 from stack.core.l3mdev import inet_bound_dev_eq
+from stack.core.netdevice import net_device
 from stack.core.rows import state, wide
 from stack.core.secure_seq import SECURE_EHASH
 from stack.core.snmp import udp_mib
@@ -55,6 +56,7 @@ class inet_af_ops:
     `mc_sf_allow(sk, group, saddr, ifindex)`: whether the socket may receive a packet to this group;
     `port_unreachable(skb)`: send the ICMP error;
     `udp_mib(net)`: the counters of UDP;
+    `dev_find(net, addr)`: the device with this address of ours, or None;
     `raw_input(sk, skb)`: give a raw socket a clone; 1 when the packet matches the socket, else 0;
     `raw_rcv(sk, skb)`: queue a packet on a raw socket (takes ownership of skb);
     `raw_err(sk, skb, offset, info)`: report an ICMP error to a raw socket;
@@ -94,6 +96,7 @@ class inet_af_ops:
     is_loopback: Callable[[Any], bool]
     mc_sf_allow: Callable[[inet_sock, Any, Any, int], bool]
     udp_mib: Callable[[Net], udp_mib]
+    dev_find: Callable[[Net, Any], net_device | None]
     udp_flow_folds: Callable[[udp_sock, UdpFlow, flowi], bool]
     udp_flow_aim: Callable[[udp_sock, UdpFlow, flowi], None]
     udp_flow_xmit: Callable[[udp_sock, UdpFlow, sk_buff, int], int]

@@ -123,10 +123,11 @@ def ping_close(sk: ping_sock, timeout: int) -> None:
     sk_common_release(sk)
 
 
-def ping_common_sendmsg(msg: msghdr, length: int, echo: int) -> int:
-    """net/ipv4/ping.c: take the echo request's header from the data; its sequence number.
+def ping_common_sendmsg(msg: msghdr, length: int, echo: int, ext_echo: int) -> tuple[int, int]:
+    """net/ipv4/ping.c: take the echo request's header from the data; its type and sequence number.
 
-    `echo`: the family's type of a request. Raises: OSError EMSGSIZE, EINVAL, EOPNOTSUPP.
+    `echo`, `ext_echo`: the family's types of a request. Raises: OSError EMSGSIZE, EINVAL,
+    EOPNOTSUPP.
     """
     if length > 0xFFFF:
         raise os_error(errno.EMSGSIZE, f"{length} bytes do not fit a packet")
@@ -135,9 +136,9 @@ def ping_common_sendmsg(msg: msghdr, length: int, echo: int) -> int:
     if msg.msg_flags & MSG_OOB:
         raise os_error(errno.EOPNOTSUPP, "ping sockets have no urgent data")
     head = msg.take(ICMP_HLEN)
-    if head[0] != echo or head[1] != 0:
+    if head[0] not in (echo, ext_echo) or head[1] != 0:
         raise os_error(errno.EINVAL, "ping sockets send echo requests only")
-    return int.from_bytes(head[6:8], "big")
+    return head[0], int.from_bytes(head[6:8], "big")
 
 
 def ping_recvmsg(sk: ping_sock, msg: msghdr, length: int, flags: int) -> int:

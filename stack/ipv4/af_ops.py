@@ -12,6 +12,7 @@ from stack.inet.inet_sock import inet_sock
 from stack.inet.inet_timewait_sock import inet_timewait_sock
 from stack.ipv4 import icmp_codes
 from stack.ipv4.addr import ipv4_is_loopback
+from stack.ipv4.fib import ip_dev_find
 from stack.ipv4.icmp import icmp_send
 from stack.ipv4.icmp_codes import icmp_err_convert
 from stack.ipv4.igmp import ip_mc_drop_socket, ip_mc_sf_allow
@@ -78,6 +79,7 @@ ipv4_af_ops = inet_af_ops(
     is_loopback=ipv4_is_loopback,
     mc_sf_allow=ip_mc_sf_allow,
     udp_mib=udp4_mib,
+    dev_find=ip_dev_find,
     udp_family=udp4_family,
     udp_route=udp4_route,
     udp_make_flow=udp4_make_flow,

@@ -65,6 +65,7 @@ from stack.inet.icmp_limit import (
     icmp_xmit_unlock,
     inet_peer_xrlim_allow,
 )
+from stack.inet.icmp_probe import icmp_build_probe
 from stack.inet.inet_sock import inet_sock
 from stack.inet.multipath import fib_multipath_hash
 from stack.inet.ping import ping_rcv
@@ -189,7 +190,8 @@ def icmp_push_reply(
         return
     icmp_push(skb, param.type, param.code, param.un)
     # As in Linux: __ip_make_skb takes a reply's type from the flow, where icmp_reply sets none.
-    icmp_out_count(net, param.type if is_error(param.type) else icmp_codes.ICMP_ECHOREPLY)
+    reply = param.type == icmp_codes.ICMP_EXT_ECHOREPLY or not is_error(param.type)
+    icmp_out_count(net, icmp_codes.ICMP_ECHOREPLY if reply else param.type)
     ip_push_pending_frames(sk, ip_finish_skb(sk, fl4))
 
 
@@ -359,7 +361,8 @@ def icmp_rcv(skb: sk_buff) -> int:
     kind = icmph.type
     skb_pull(skb, ICMP_HLEN)
     icmp_in_count(net, kind)
-    if kind == icmp_codes.ICMP_EXT_ECHO:  # answered only with icmp_echo_enable_probe
+    if kind == icmp_codes.ICMP_EXT_ECHO:
+        icmp_echo(skb)
         consume_skb(skb)
         return 0
     if rt.rt_flags & (route.RTCF_BROADCAST | route.RTCF_MULTICAST):
@@ -393,13 +396,20 @@ def icmp_rcv(skb: sk_buff) -> int:
 def icmp_echo(skb: sk_buff) -> bool:
     """net/ipv4/icmp.c: answer an echo request with its own data (RFC 1122 3.2.2.6), code included.
 
-    RFC 792 says of the reply that only addresses, type and checksum change.
+    RFC 792 says of the reply that only addresses, type and checksum change. An extended request is
+    answered by icmp_build_probe.
     """
     net = skb.dst.net
     if net.sysctl.icmp_echo_ignore_all:
         return True
     icmph = icmp_hdr(skb)
     param = icmp_bxm(icmp_codes.ICMP_ECHOREPLY, icmph.code, icmph.un, skb, 0, skb.len)
+    if icmph.type == icmp_codes.ICMP_EXT_ECHO:
+        told = icmp_build_probe(net, skb, icmph.un)
+        if told is None:
+            return True
+        param.type = icmp_codes.ICMP_EXT_ECHOREPLY
+        param.code, param.un = told
     icmp_reply(param, skb)
     return True
 

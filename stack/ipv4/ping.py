@@ -80,7 +80,9 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
 
     The identifier is replaced by the socket's. Returns `length`. Raises: OSError.
     """
-    sequence = ping_common_sendmsg(msg, length, icmp_codes.ICMP_ECHO)
+    kind, sequence = ping_common_sendmsg(
+        msg, length, icmp_codes.ICMP_ECHO, icmp_codes.ICMP_EXT_ECHO
+    )
     if msg.msg_name is not None:
         check_sockaddr(msg.msg_name)
         daddr = msg.msg_name.addr
@@ -111,19 +113,19 @@ def ping_v4_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     lock_sock(sk)
     try:
         ip_append_data(sk, fl4, ip_generic_getfrag, msg, length, ICMP_HLEN, ipc, rt, msg.msg_flags)
-        raise_sent(ping_v4_push_pending_frames(sk, sequence, fl4), sk.recverr)
+        raise_sent(ping_v4_push_pending_frames(sk, kind, sequence, fl4), sk.recverr)
     finally:
         release_sock(sk)
     return length
 
 
-def ping_v4_push_pending_frames(sk: ping_sock, sequence: int, fl4: flowi) -> int:
+def ping_v4_push_pending_frames(sk: ping_sock, kind: int, sequence: int, fl4: flowi) -> int:
     """net/ipv4/ping.c: the echo header with checksum, then send."""
     skb = sk.sk_write_queue.peek()
     if skb is None:
         return 0
-    icmp_push(skb, icmp_codes.ICMP_ECHO, 0, sk.inet_num << 16 | sequence)
-    icmp_out_count(sk.net, icmp_codes.ICMP_ECHO)
+    icmp_push(skb, kind, 0, sk.inet_num << 16 | sequence)
+    icmp_out_count(sk.net, kind)
     return ip_push_pending_frames(sk, ip_finish_skb(sk, fl4))
 
 

@@ -140,6 +140,7 @@ IP = (
     *frag_thresholds(IPV4, "ipfrag"),
     _int("ipfrag_time", 30, "seconds until a packet in reassembly is given up", 0),
     _int("ipfrag_max_dist", 64, "packets of a peer that may overtake a fragment", 0),
+    _bool("icmp_echo_enable_probe", 0, "answer questions about interfaces (RFC 8335)"),
     _bool("icmp_echo_ignore_all", 0, "ignore echo requests"),
     _bool(
         "icmp_echo_ignore_broadcasts",

@@ -13,6 +13,7 @@ from stack.ipv6 import ip6_icmp
 from stack.ipv6.addr import ipv6_addr_loopback
 from stack.ipv6.anycast import ipv6_sock_ac_close
 from stack.ipv6.datagram import ipv6_icmp_error, ipv6_recv_error
+from stack.ipv6.if_inet6 import ipv6_dev_find
 from stack.ipv6.ip6_append import ip6_flush_pending_frames
 from stack.ipv6.ip6_cmsg import ip6_datagram_recv_ctl, ipv6_pktinfo_prepare
 from stack.ipv6.ip6_flowlabel import fl6_free_socklist
@@ -86,6 +87,7 @@ ipv6_af_ops = inet_af_ops(
     is_loopback=ipv6_addr_loopback,
     mc_sf_allow=ipv6_mc_sf_allow,
     udp_mib=udp6_mib,
+    dev_find=ipv6_dev_find,
     udp_family=udp6_family,
     udp_route=udp6_route,
     udp_make_flow=udp6_make_flow,

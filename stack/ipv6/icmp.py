@@ -79,8 +79,14 @@ def icmpv6_rcv(skb: sk_buff) -> int:
 
 
 def icmpv6_echo_request(skb: sk_buff) -> int:
-    """net/ipv6/icmp.c (in icmpv6_rcv): answer an echo request, unless icmp.echo_ignore_all."""
-    if skb.dev.net.ipv6.sysctl.icmpv6_echo_ignore_all:
+    """net/ipv6/icmp.c (in icmpv6_rcv): answer an echo request, unless icmp.echo_ignore_all.
+
+    An extended one is only answered with sysctl icmp_echo_enable_probe.
+    """
+    net: Net = skb.dev.net
+    extended = icmp6_hdr(skb).icmp6_type == ip6_icmp.ICMPV6_EXT_ECHO_REQUEST
+    refused = extended and not net.sysctl.icmp_echo_enable_probe
+    if refused or net.ipv6.sysctl.icmpv6_echo_ignore_all:
         return drop_reason.SKB_NOT_DROPPED_YET
     skb_pull(skb, ip6_icmp.ICMP6_HLEN)
     return icmpv6_echo_reply(skb)
@@ -156,6 +162,7 @@ def icmpv6_ndisc(skb: sk_buff) -> int:
 ICMPV6_HANDLERS: dict[int, Callable[[sk_buff], int]] = {
     ip6_icmp.ICMPV6_ECHO_REQUEST: icmpv6_echo_request,
     ip6_icmp.ICMPV6_ECHO_REPLY: icmpv6_echo_answer,
+    ip6_icmp.ICMPV6_EXT_ECHO_REQUEST: icmpv6_echo_request,
     ip6_icmp.ICMPV6_EXT_ECHO_REPLY: icmpv6_echo_answer,
     ip6_icmp.ICMPV6_MGM_QUERY: mld_rcv,
     ip6_icmp.ICMPV6_MGM_REPORT: mld_rcv,

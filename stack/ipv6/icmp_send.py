@@ -54,6 +54,7 @@ from stack.inet.icmp_limit import (
     inet_getpeer,
     inet_peer_xrlim_allow,
 )
+from stack.inet.icmp_probe import icmp_build_probe
 from stack.inet.inet_sock import inet_sock
 from stack.inet.multipath import fib_multipath_hash
 from stack.inet.xfrm_policy import xfrm_lookup
@@ -70,6 +71,8 @@ from stack.ipv6.ip6_fib import RTF_ANYCAST, RTF_NONEXTHOP
 from stack.ipv6.ip6_icmp import (
     ICMP6_HLEN,
     ICMPV6_ECHO_REPLY,
+    ICMPV6_EXT_ECHO_REPLY,
+    ICMPV6_EXT_ECHO_REQUEST,
     ICMPV6_INFOMSG_MASK,
     ICMPV6_PARAMPROB,
     ICMPV6_PKT_TOOBIG,
@@ -327,6 +330,12 @@ def icmpv6_echo_reply(skb: sk_buff) -> int:
         request = icmp6_hdr(skb)
         un = request.icmp6_identifier << 16 | request.icmp6_sequence
         msg = icmp_bxm(ICMPV6_ECHO_REPLY, request.icmp6_code, un, skb, 0)
+        if request.icmp6_type == ICMPV6_EXT_ECHO_REQUEST:
+            told = icmp_build_probe(net, skb, un)
+            if told is None:
+                return drop_reason.SKB_NOT_DROPPED_YET
+            msg.type = ICMPV6_EXT_ECHO_REPLY
+            msg.code, msg.un = told
         ipc6 = ipcm6_init_sk(sk)
         ipc6.tclass = iph.priority
         icmpv6_transmit(sk, msg, skb.len, ipc6, fl6, rt)

@@ -144,6 +144,12 @@ def ipv6_get_ifaddr(
     return None
 
 
+def ipv6_dev_find(net: Net, addr: wide) -> net_device | None:
+    """net/ipv6/addrconf.c: a device with our usable address `addr`."""
+    ifp = ipv6_chk_addr_and_flags(net, addr, None, True, True, IFA_F_TENTATIVE)
+    return ifp.idev.dev if ifp is not None else None
+
+
 def ipv6_chk_addr(net: Net, addr: wide, dev: net_device | None, strict: bool) -> bool:
     """net/ipv6/addrconf.c: whether it is a usable (not tentative) address of ours."""
     return ipv6_chk_addr_and_flags(net, addr, dev, False, strict, IFA_F_TENTATIVE) is not None

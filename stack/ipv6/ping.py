@@ -32,7 +32,11 @@ from stack.ipv6.ip6_append import (
     ipcm6_init_sk,
 )
 from stack.ipv6.ip6_cmsg import iface_scope_id, ip6_datagram_send_ctl
-from stack.ipv6.ip6_icmp import ICMPV6_ECHO_REQUEST, icmp6_out_count
+from stack.ipv6.ip6_icmp import (
+    ICMPV6_ECHO_REQUEST,
+    ICMPV6_EXT_ECHO_REQUEST,
+    icmp6_out_count,
+)
 from stack.ipv6.ipv6_sockglue import ipv6_getsockopt, ipv6_setsockopt
 from stack.ipv6.pinfo import np_of
 from stack.ipv6.route import ip6_dst_lookup_flow, ip6_sk_dst_lookup_flow
@@ -62,7 +66,7 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
 
     The identifier is replaced by the socket's. Returns `length`. Raises: OSError.
     """
-    sequence = ping_common_sendmsg(msg, length, ICMPV6_ECHO_REQUEST)
+    kind, sequence = ping_common_sendmsg(msg, length, ICMPV6_ECHO_REQUEST, ICMPV6_EXT_ECHO_REQUEST)
     np = np_of(sk)
     name = msg.msg_name
     if name is not None:
@@ -97,19 +101,19 @@ def ping_v6_sendmsg(sk: ping_sock, msg: msghdr, length: int) -> int:
     lock_sock(sk)
     try:
         ip6_append_data(sk, ip_generic_getfrag, msg, length, ICMP_HLEN, ipc6, fl6, rt, MSG_DONTWAIT)
-        raise_sent(ping_v6_push_pending_frames(sk, sequence, fl6), np.recverr)
+        raise_sent(ping_v6_push_pending_frames(sk, kind, sequence, fl6), np.recverr)
     finally:
         release_sock(sk)
     return length
 
 
-def ping_v6_push_pending_frames(sk: ping_sock, sequence: int, fl6: flowi) -> int:
+def ping_v6_push_pending_frames(sk: ping_sock, kind: int, sequence: int, fl6: flowi) -> int:
     """net/ipv6/ping.c: the echo header with checksum, then send."""
     skb = sk.sk_write_queue.peek()
     if skb is None:
         return 0
-    icmp6_push(skb, ICMPV6_ECHO_REQUEST, 0, sk.inet_num << 16 | sequence, fl6.saddr, fl6.daddr)
-    icmp6_out_count(sk.net, ICMPV6_ECHO_REQUEST)
+    icmp6_push(skb, kind, 0, sk.inet_num << 16 | sequence, fl6.saddr, fl6.daddr)
+    icmp6_out_count(sk.net, kind)
     return ip6_push_pending_frames(sk, ip6_finish_skb(sk, fl6))
 
 

@@ -80,6 +80,61 @@ ip route del 10.2.0.0/16 initcwnd 11 reordering 9; echo $?; ip route
 ip tcp_metrics; ip tcp_metrics show 10.0.0.9; echo $?; ip tcp_metrics delete 10.0.0.9; echo $?
 ip tcp_metrics delete 2001:db8::9 source 2001:db8::1; echo $?; ip tcp_metrics flush all; echo $?
 """
+PROBES = r"""
+import os, struct
+from socket import *
+os.system(
+    "ip link set lo up; ip link add v0 type veth peer name v1; ip link set v0 up;"
+    "ip addr add 10.0.0.1/24 dev v0; ip addr add 2001:db8::1/64 dev v0 nodad;"
+    "sysctl -qw net.ipv4.ping_group_range='0 0' net.ipv4.icmp_ratelimit=0;"
+    "cat /proc/sys/net/ipv4/icmp_echo_enable_probe"
+)
+def objects():
+    for name in (b"lo\0\0", b"v0", b"v1\0\0", b"nope", b"x" * 15, b"x" * 16, b""):
+        yield 1, name
+    for index in (1, 2, 99):
+        yield 2, struct.pack("!I", index)
+    yield 2, b"\0\1"
+    yield 2, bytes(5)
+    for family, text in (
+        (AF_INET, "10.0.0.1"), (AF_INET, "10.0.0.2"), (AF_INET, "127.0.0.9"),
+        (AF_INET6, "2001:db8::1"), (AF_INET6, "2001:db8::2"), (AF_INET6, "::1"),
+    ):
+        addr = inet_pton(family, text)
+        yield 3, struct.pack("!HBB", 1 if family == AF_INET else 2, len(addr), 0) + addr
+    for head, rest in (((1, 16, 0), bytes(16)), ((3, 4, 0), bytes(4)), ((1, 5, 0), bytes(4))):
+        yield 3, struct.pack("!HBB", *head) + rest
+    yield 3, b"\0\1"
+    yield 4, bytes(4)
+def queries():
+    for kind, data in objects():
+        yield struct.pack("!HBB", 4 + len(data), 3, kind) + data
+    for length in (3, 4, 12, 40):
+        yield struct.pack("!HBB", length, 3, 1) + b"lo\0\0"
+    yield from (b"", b"\0\6")
+def ask(to, kind, query=next(queries()), code=0, sequence=0x101):
+    head = struct.pack("!BBHHH", kind, code, 0, 7, sequence) + b"\x20\0\0\0"
+    try:
+        sock.sendto(head + query, (to, 0))
+        data = sock.recv(200)
+        print(data[:2].hex(), data[6:].hex())
+    except OSError as exc:
+        print(type(exc).__name__, exc.errno)
+for family, to, kind in ((AF_INET, "127.0.0.1", 42), (AF_INET6, "::1", 160)):
+    sock = socket(family, SOCK_DGRAM, 1 if family == AF_INET else 58)
+    sock.settimeout(0.3)
+    os.system("echo 0 >/proc/sys/net/ipv4/icmp_echo_enable_probe")
+    ask(to, kind)
+    os.system("echo 1 >/proc/sys/net/ipv4/icmp_echo_enable_probe")
+    for query in queries():
+        ask(to, kind, query)
+    ask(to, kind, sequence=0x1FF)
+    ask(to, kind, sequence=0x100)
+    ask(to, kind, code=1)
+    ask(to, kind + 1)
+os.system("grep Icmp: /proc/net/snmp; grep IcmpMsg: /proc/net/snmp; grep Icmp6 /proc/net/snmp6")
+"""
+"""Requests of RFC 8335 about interfaces, well formed and not."""
 SAVED_METRICS = r"""
 import os, socket, struct, sys
 def run(command):
@@ -321,6 +376,7 @@ ROWS = {
         ((r"age [\d.]+sec", "age"), (r"(rtt|rttvar) [\d.]+us", r"\1"), (TIMES_OF_PEERS, r"\1")),
         python=True,
     ),
+    "questions about interfaces": Row(PROBES, tools=("ip", "sysctl"), python=True),
     "gateways of IPv6": Row(f"{VETH}{VIA}", ((REFUSED, ""), *LINK_LOCAL)),
     "addresses": Row(
         f"""{VETH}

@@ -440,6 +440,14 @@ def echoes(rig: Rig, dst: str = ME, hw: bytes | None = None) -> int:
     return len(net.ip_sent())
 
 
+def icmp_echo_enable_probe(rig: Rig) -> int:
+    """Replies to a request about interface 1 (RFC 8335)."""
+    net = rig.ip()
+    query = bytes.fromhex("2a00b1ec 00070101 20000000 00080302 00000001")
+    net.inject(IP(src=PEER, dst=ME, proto=1) / Raw(query))
+    return len(net.ip_sent())
+
+
 def icmp_ignore_bogus_error_responses(rig: Rig) -> int:
     net = rig.ip()  # nobody has sent it: it counts as an error where it is looked at
     inner = bytes(IP(src=ME, dst="10.0.0.255") / UDP(sport=5000, dport=9) / Raw(bytes(8)))
@@ -967,6 +975,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "tcp_l3mdev_accept": (tcp_l3mdev_accept, {0: False, 1: True}),
     "udp_l3mdev_accept": (udp_l3mdev_accept, {0: False, 1: True}),
     "raw_l3mdev_accept": (raw_l3mdev_accept, {1: True, 0: False}),
+    "icmp_echo_enable_probe": (icmp_echo_enable_probe, {0: 0, 1: 1}),
     "icmp_echo_ignore_all": (echoes, {0: 1, 1: 0}),
     "icmp_echo_ignore_broadcasts": (
         lambda rig: echoes(rig, "10.0.0.255", b"\xff" * 6),
