@@ -32,11 +32,17 @@ from fastpath.base.skbuff import (
 from stack.core import drop_reason
 from stack.core.dev_xmit import skb_gso_software
 from stack.core.errors import os_error
+from stack.core.extack import ExtAckError
 from stack.core.inet_ecn import INET_ECN_set_ce
 from stack.core.netdevice import NET_XMIT_BYPASS, NET_XMIT_DROP, NET_XMIT_SUCCESS
 from stack.core.rows import row, state
 from stack.sched.psched import PSCHED_SHIFT, psched_l2t_ns
-from stack.sched.sch_api import Qdisc_one_class, qdisc_watchdog, qdisc_watchdog_schedule_ns
+from stack.sched.sch_api import (
+    Qdisc_one_class,
+    qdisc_all,
+    qdisc_watchdog,
+    qdisc_watchdog_schedule_ns,
+)
 from stack.sched.sch_generic import (
     Options,
     Qdisc,
@@ -154,6 +160,7 @@ class netem_qdisc(Qdisc_one_class):
         tables = {name: tuple(opt[name]) for name in ("delay_dist", "slot_dist") if opt.get(name)}
         if any(len(table) > NETEM_DIST_MAX for table in tables.values()):
             raise os_error(errno.EINVAL)
+        self.check_netem_in_tree(bool(fresh.get("duplicate", self.p["duplicate"])))
         self.loss_model = {n: opt[n] for n in (*FOUR_STATES, *GILBERT) if opt.get(n) is not None}
         self.loss_state = GAP
         self.p.update(fresh)
@@ -170,6 +177,18 @@ class netem_qdisc(Qdisc_one_class):
             self.slot_packets = self.p["max_packets"] or 1 << 31
             self.slot_bytes = self.p["max_bytes"] or 1 << 31
             self.slot_next = self.dev.net.clock.now_ns()
+
+    def check_netem_in_tree(self, duplicates: bool) -> None:
+        """net/sched/sch_netem.c: two with copies would make copies without end.
+
+        Raises: OSError EINVAL.
+        """
+        for q in qdisc_all(self.dev):
+            if not isinstance(q, netem_qdisc) or q.parent == self.parent:  # which it replaces
+                continue
+            if duplicates or q.p["duplicate"]:
+                text = "netem: cannot mix duplicating netems with other netems in tree"
+                raise ExtAckError(errno.EINVAL, text)
 
     def chance(self, of: str, correlation: str) -> bool:
         """Whether an event of a probability happens now."""

@@ -655,6 +655,18 @@ def test_copies_have_a_fate_of_their_own(wired: tuple[Any, Any, Any]) -> None:
     assert len(times) == pytest.approx(1250, abs=70)
 
 
+def test_copies_and_another_netem_are_refused(wired: tuple[Any, Any, Any]) -> None:
+    """Each copy would come to the root and to the other one, which copies it again."""
+    host, _, _ = wired
+    host.qdisc_add("eth0", "netem", handle="1:", duplicate=0.1)
+    with pytest.raises(OSError, match="mix duplicating"):
+        host.qdisc_add("eth0", "netem", parent="1:1", latency64=MSEC)
+    host.qdisc_add("eth0", "netem", handle="1:", latency64=MSEC)
+    with pytest.raises(OSError, match="mix duplicating"):
+        host.qdisc_add("eth0", "netem", parent="1:1", duplicate=0.1)
+    host.qdisc_add("eth0", "netem", parent="1:1", latency64=MSEC)
+
+
 def test_netem_takes_no_jitter_above_two_seconds() -> None:
     bench = Bench("netem", {"jitter64": -5 * MSEC})
     q: Any = bench.q

@@ -226,7 +226,7 @@ TAGGED = st.sampled_from([None, Dot1Q(vlan=5, prio=3), Dot1AD(vlan=7, prio=1) / 
 
 
 @settings(max_examples=examples(60), deadline=None)
-@given(tags=TAGGED, ingress=st.booleans(), vid=st.integers(0, 4095), prio=st.integers(0, 7))
+@given(tags=TAGGED, ingress=st.booleans(), vid=st.integers(0, 4094), prio=st.integers(0, 7))
 def test_vlan_makes_the_frames_that_scapy_makes(
     tags: Any, ingress: bool, vid: int, prio: int
 ) -> None:
