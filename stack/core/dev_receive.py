@@ -208,9 +208,7 @@ def __netif_receive_skb_core(skb: sk_buff) -> tuple[int, sk_buff | None, packet_
         skip = skb.cb is TC_SKIP_CLASSIFY
         if skip:
             skb.cb = None
-        tapped = (
-            False  # the kernel's pt_prev is a tap: without a handler the packet was not dropped
-        )
+        tapped = False  # a tap got it last (pt_prev of the kernel): it does not count as dropped
         if not skip and (net.ptype_all or dev.ptype_specific):
             for ptype in (*net.ptype_all, *dev.ptype_specific):
                 if ptype.type == netdevice.ETH_P_ALL and (ptype.dev is None or ptype.dev is dev):

@@ -5,10 +5,11 @@ ifr_data points to a structure that begins with the command:
     | cmd 4 | ...                                   a number, or the structure of the command
     | ETHTOOL_GSTATS 4 | n 4 | n numbers of 8 |     the caller provides room for all n
 
-`dev_ethtool(net, ifr, memory)` reads and writes that structure through `memory`, since the caller
-may be this process or a program that runs on the host. COMMANDS has a row per command. Each takes
-the structure and returns the answer, built from stack.core.ethtool. Identification and self-test,
-which take seconds, are refused; Python has them (ethtool_phys_id, ethtool_self_test). State: none.
+`dev_ethtool(net, dev, address, memory)` reads and writes that structure through `memory`, since
+the caller may be this process or a program that runs on the host. COMMANDS has a row per command.
+Each takes the structure and returns the answer, built from stack.core.ethtool. Identification and
+self-test, which take seconds, are refused; Python has them (ethtool_phys_id, ethtool_self_test).
+State: none.
 """
 
 from __future__ import annotations
@@ -280,7 +281,7 @@ def set_eeprom(dev: net_device, data: bytes) -> None:
 
 
 def eeprom_bytes(data: bytes) -> int:
-    """What ETHTOOL_SEEPROM writes."""
+    """How many bytes ETHTOOL_SEEPROM writes."""
     size: int = EEPROM.unpack_from(data)[3]
     return size
 

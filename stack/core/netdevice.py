@@ -193,7 +193,8 @@ NETIF_F_GSO_SOFTWARE = (
     | NETIF_F_GSO_SCTP
     | NETIF_F_GSO_FRAGLIST
 )
-"""Features for SCTP and lists of packets; the stack generates neither, but forwards them."""
+"""Super-packets that the stack can segment. It generates none of SCTP and no lists of packets,
+but forwards them."""
 NETIF_F_GSO_ENCAP_ALL = (
     NETIF_F_GSO_GRE
     | NETIF_F_GSO_GRE_CSUM
@@ -324,12 +325,13 @@ GSO_MAX_SIZE = 520 * 1024
 GSO_LEGACY_MAX_SIZE = 65536
 GSO_MAX_SEGS = 65535
 
-# dev.reg_state
+# dev.queue_state
 QUEUE_STATE_DRV_XOFF = 1 << 0
 """The driver's ring has no room (netif_stop_queue)."""
 QUEUE_STATE_STACK_XOFF = 1 << 1
 """The ring holds as many bytes as it may (netdev_sent_queue)."""
 
+# dev.reg_state
 NETREG_UNINITIALIZED = 0
 NETREG_REGISTERED = 1
 NETREG_UNREGISTERED = 2
@@ -612,7 +614,7 @@ class net_device:
     qdisc_sleeping: Qdisc | None = row()
     """The discipline that runs again when the carrier is back."""
     ingress_queue: Qdisc | None = row()
-    """`ingress` or `clsact`; a noop after one was removed; None: there was none."""
+    """`ingress` or `clsact`; a noop after `tc` removed one or looked for one; else None."""
     tcx_ingress: mini_Qdisc | None = row()
     """Filters for what it receives; None: there are none."""
     tcx_egress: mini_Qdisc | None = row()
@@ -731,5 +733,5 @@ def dev_get_flags(dev: net_device) -> int:
 
 
 def net_xmit_errno(code: int) -> int:
-    """include/linux/netdevice.h: NET_XMIT_CN (2) is no error, anything else is -ENOBUFS."""
-    return 0 if code == 2 else -errno.ENOBUFS
+    """include/linux/netdevice.h: NET_XMIT_CN is no error, anything else is -ENOBUFS."""
+    return 0 if code == NET_XMIT_CN else -errno.ENOBUFS

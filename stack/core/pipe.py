@@ -76,14 +76,14 @@ def get_pipe_info(file: struct_file) -> pipe_inode_info | None:
 
 
 def pipe_wake_readers(pipe: pipe_inode_info, end: int = 0) -> None:
-    """Whether there is data to read, or no writer is left: `end` has further POLL* bits."""
+    """There is data to read, or no writer is left. `end`: more POLL* bits."""
     wake_up_poll(pipe.rd_wait, uapi.POLLIN | uapi.POLLRDNORM | end)
     if pipe.fasync_readers:
         kill_fasync(pipe.fasync_readers, SIGIO, POLL_IN)
 
 
 def pipe_wake_writers(pipe: pipe_inode_info, end: int = 0) -> None:
-    """Whether there is room, or no reader is left: `end` has further POLL* bits."""
+    """There is room, or no reader is left. `end`: more POLL* bits."""
     wake_up_poll(pipe.wr_wait, uapi.POLLOUT | uapi.POLLWRNORM | end)
     if pipe.fasync_writers:
         kill_fasync(pipe.fasync_writers, SIGIO, POLL_OUT)

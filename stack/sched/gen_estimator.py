@@ -43,7 +43,7 @@ def est_timer(timer: timer_list) -> None:
 
 @state
 class net_rate_estimator:
-    """The averages of one that counts."""
+    """The averages of the rates of `what`."""
 
     net: Net
     what: Counted

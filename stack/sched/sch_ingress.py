@@ -27,7 +27,7 @@ class mini_Qdisc:
     q: Qdisc
     chain: tcf_chain
     block: tcf_block | None = None
-    """Whose filters packets pass by while none can match. Linux leaves it out on the way out."""
+    """Its `useswcnt` tells whether a filter can match; None (sent packets): the machine's flag."""
 
 
 @state
