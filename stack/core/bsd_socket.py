@@ -109,7 +109,7 @@ def security_sock_recvmsg(sock: socket, msg: msghdr, size: int, flags: int) -> i
 
 
 def refuse(err: int) -> None:
-    """Raise a security module's negative errno as OSError."""
+    """Raise a security module's negative errno as OSError; 0 raises nothing."""
     if err:
         raise os_error(err)
 
@@ -216,9 +216,6 @@ def sock_map_fd(sock: socket, flags: int) -> int:
         raise
 
 
-get_fd = sock_map_fd
-
-
 def sockfd_lookup(net: Net, fd: int) -> socket:
     """net/socket.c: the socket of a descriptor. Raises: OSError EBADF, ENOTSOCK."""
     file: struct_file | None = net.fdtable.fd.find(fd)
@@ -228,13 +225,6 @@ def sockfd_lookup(net: Net, fd: int) -> socket:
     if sock is None:
         raise os_error(errno.ENOTSOCK, f"{fd} is open, but no socket")
     return sock
-
-
-sockfd_lookup_light = sock_fd_lookup = sockfd_lookup
-
-
-def sockfd_put(sock: socket) -> None:
-    """include/linux/net.h: does nothing, because Python counts references."""
 
 
 def sock_release(sock: socket) -> None:
@@ -371,37 +361,41 @@ def msghdr_put(net: Net, msg: msghdr) -> None:
     net.fdtable.msg = msg
 
 
+def type_flags(type: int) -> int:  # noqa: A002
+    """SOCK_NONBLOCK and SOCK_CLOEXEC of a socket's type. Raises: OSError EINVAL."""
+    flags = type & ~uapi.SOCK_TYPE_MASK
+    if flags & ~(uapi.SOCK_CLOEXEC | uapi.SOCK_NONBLOCK):
+        raise os_error(errno.EINVAL, f"unknown socket type flags {flags:#o}")
+    return flags
+
+
 # --- the calls -----------------------------------------------------------------------------
 
 
 def sys_socket(net: Net, family: int, type: int, protocol: int = 0) -> int:  # noqa: A002
     """socket(2): a descriptor. `type` may carry SOCK_NONBLOCK, SOCK_CLOEXEC. Raises: OSError."""
-    flags = type & ~uapi.SOCK_TYPE_MASK
-    if flags & ~(uapi.SOCK_CLOEXEC | uapi.SOCK_NONBLOCK):
-        raise os_error(errno.EINVAL, f"unknown socket type flags {flags:#o}")
+    flags = type_flags(type)
     sock = sock_create(net, family, type & uapi.SOCK_TYPE_MASK, protocol)
-    return sock_map_fd(sock, flags & (uapi.SOCK_CLOEXEC | uapi.O_NONBLOCK))
+    return sock_map_fd(sock, flags)
 
 
 def sys_socketpair(net: Net, family: int, type: int, protocol: int = 0) -> Any:  # noqa: A002
     """socketpair(2). Raises: OSError EOPNOTSUPP for families without it."""
-    flags = type & ~uapi.SOCK_TYPE_MASK
-    if flags & ~(uapi.SOCK_CLOEXEC | uapi.SOCK_NONBLOCK):
-        raise os_error(errno.EINVAL, f"unknown socket type flags {flags:#o}")
+    flags = type_flags(type)
     one = sock_create(net, family, type & uapi.SOCK_TYPE_MASK, protocol)
     two: socket | None = None
     try:
         two = sock_create(net, family, type & uapi.SOCK_TYPE_MASK, protocol)
         refuse(security_socket_socketpair(one, two))
         one.ops.socketpair(one, two)
-        fd = sock_map_fd(one, flags & (uapi.SOCK_CLOEXEC | uapi.O_NONBLOCK))
+        fd = sock_map_fd(one, flags)
     except OSError:
         sock_release(one)
         if two is not None:
             sock_release(two)
         raise
     try:
-        return fd, sock_map_fd(two, flags & (uapi.SOCK_CLOEXEC | uapi.O_NONBLOCK))
+        return fd, sock_map_fd(two, flags)
     except OSError:
         sys_close(net, fd)
         raise
@@ -605,9 +599,6 @@ def sys_recvmsg(net: Net, fd: int, msg: msghdr, flags: int = 0) -> int:
     return ___sys_recvmsg(sockfd_lookup(net, fd), msg, flags)
 
 
-sys_receivemsg = sys_recvmsg  # an old name
-
-
 def ___sys_recvmsg(sock: socket, msg: msghdr, flags: int) -> int:
     """net/socket.c: with the socket looked up."""
     msg.msg_flags = flags & uapi.MSG_CMSG_CLOEXEC
@@ -725,7 +716,6 @@ def sys_mmap(net: Net, fd: int, vma: vm_area_struct) -> None:
     """mmap(2): the file to map is `vma.vm_file` then. Raises: OSError ENODEV, EINVAL."""
     sock: socket = sockfd_lookup(net, fd)
     sock.ops.mmap(sock.file, sock, vma)
-    sockfd_put(sock)
 
 
 def sys_shutdown(net: Net, fd: int, how: int) -> None:
@@ -733,7 +723,6 @@ def sys_shutdown(net: Net, fd: int, how: int) -> None:
     sock: socket = sockfd_lookup(net, fd)
     refuse(security_socket_shutdown(sock, how))
     sock.ops.shutdown(sock, how)
-    sockfd_put(sock)
 
 
 def sys_close(net: Net, fd: int) -> None:
@@ -792,15 +781,6 @@ def sys_set_timeout(net: Net, fd: int, timeout_ns: int | None) -> None:
     sk.sk_rcvtimeo_ns = sk.sk_sndtimeo_ns = (
         MAX_SCHEDULE_TIMEOUT if timeout_ns is None else timeout_ns
     )
-
-
-def socki_lookup(file: struct_file) -> socket:
-    """net/socket.c SOCKET_I: the socket of an open file."""
-    sock: socket = file.private_data
-    return sock
-
-
-SOCKET_I = socki_lookup
 
 
 socket_file_ops = file_operations(

@@ -47,7 +47,13 @@ from stack.core.netdevice import (
     netif_queue_stopped,
     netif_running,
 )
-from stack.core.softirq import NET_TX_SOFTIRQ, do_softirq, raise_softirq_irqoff
+from stack.core.softirq import (
+    NET_TX_SOFTIRQ,
+    do_softirq,
+    local_bh_disable,
+    local_bh_enable,
+    raise_softirq_irqoff,
+)
 from stack.core.tstamp import skb_sched_timestamp
 from stack.sched.sch_generic import Qdisc
 
@@ -82,9 +88,6 @@ def dev_queue_xmit(skb: sk_buff) -> int:
     return rc
 
 
-__dev_queue_xmit = dev_queue_xmit
-
-
 def dev_direct_xmit(skb: sk_buff) -> int:
     """net/core/dev.c: pass a frame to the driver without queue and taps. NET_XMIT_*, NETDEV_TX_*.
 
@@ -101,7 +104,7 @@ def dev_direct_xmit(skb: sk_buff) -> int:
         dev.stats.tx_dropped += 1
         skb_list_free(dev.net, skbs or [], SKB_DROP_REASON_DEV_READY)
         return netdevice.NET_XMIT_DROP
-    machine.softirq_count += 1
+    local_bh_disable(machine)
     rc = netdevice.NETDEV_TX_BUSY
     try:
         if not netif_queue_stopped(dev):
@@ -110,9 +113,7 @@ def dev_direct_xmit(skb: sk_buff) -> int:
         if rc:
             kfree_skb_reason(dev.net, skbs[0], SKB_DROP_REASON_DEV_READY)
     finally:
-        machine.softirq_count = count = machine.softirq_count - 1
-        if not count and machine.softirq_pending and not machine.hardirq_count:
-            do_softirq(machine)
+        local_bh_enable(machine)
     return rc
 
 
@@ -159,14 +160,12 @@ def dev_unplug(q: Qdisc) -> None:
         return
     q.plug_priority = -1
     q.running = False
-    machine.softirq_count += 1
+    local_bh_disable(machine)
     try:
         if q.qlen and not q.deactivated:
             qdisc_run(q)
     finally:
-        machine.softirq_count = count = machine.softirq_count - 1
-        if not count and machine.softirq_pending and not machine.hardirq_count:
-            do_softirq(machine)
+        local_bh_enable(machine)
 
 
 def __dev_xmit_noqueue(skb: sk_buff, dev: net_device) -> int:
@@ -296,11 +295,6 @@ def __netif_schedule(q: Qdisc) -> None:
         machine = q.dev.machine
         machine.softnet_data.output_queue.append(q)
         raise_softirq_irqoff(machine, NET_TX_SOFTIRQ)
-
-
-def netif_schedule(q: Qdisc) -> None:
-    """__netif_schedule under its old name, which the watchdog uses."""
-    __netif_schedule(q)
 
 
 def netif_start_queue(dev: net_device) -> None:

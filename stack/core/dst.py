@@ -169,7 +169,7 @@ def dst_check(dst: dst_entry, cookie: int) -> dst_entry | None:
     """include/net/dst.h: dst itself while it is still valid, else None (look up again)."""
     if dst.obsolete:
         ops = dst.ops
-        if ops is not None and ops.check is not None:
+        if ops is not None:
             return ops.check(dst, cookie)
         return None if dst.obsolete > 0 else dst
     return dst

@@ -85,13 +85,10 @@ class iov_iter:
         """lib/iov_iter.c iov_iter_advance: skip `n` bytes (at most `count`)."""
         self.count -= n
         self.off += n
-        if self.more is not None:
-            while self.more and self.off >= len(self.buf):
-                self.off -= len(self.buf)
-                self.buf = self.more[0]
-                self.more = self.more[1:] or None
-                if self.more is None:
-                    break
+        while self.more is not None and self.off >= len(self.buf):
+            self.off -= len(self.buf)
+            self.buf = self.more[0]
+            self.more = self.more[1:] or None
 
     def contiguous(self) -> int:
         """Bytes left in the buffer at hand."""
@@ -275,7 +272,3 @@ def skb_read_datagram(skb: sk_buff, msg: msghdr, length: int, off: int = 0) -> i
         kfree_skb(skb)
         raise os_error(errno.EFAULT, f"cannot write to the caller's buffer: {exc}") from exc
     return copied
-
-
-skb_copy_datagram_msg = skb_copy_datagram_iter
-skb_copy_datagram_iovec = skb_copy_datagram_iter  # Linux up to 3.18

@@ -12,6 +12,7 @@ from typing import Any
 from stack.core import uapi
 from stack.core.bsd_socket import CMSG_HDR_BYTES, socket
 from stack.core.errors import os_error
+from stack.core.fasync import PID
 from stack.core.file import fput, get_file, struct_file
 from stack.core.iov import msghdr
 from stack.core.rows import row, state
@@ -21,8 +22,6 @@ from stack.core.sockopt_table import opt_bytes
 from stack.net import Net
 
 SCM_MAX_FD = 253
-PID = 1
-"""All programs of a host are this one process."""
 NO_ID = 0xFFFFFFFF  # INVALID_UID, INVALID_GID
 OVERFLOW_ID = 65534  # shown for NO_ID
 FD = struct.Struct("=i")
@@ -75,7 +74,7 @@ def __scm_send(sock: socket, msg: msghdr) -> scm_cookie:
             if level != uapi.SOL_SOCKET:
                 continue
             if kind == uapi.SCM_RIGHTS:
-                if sock.ops.family != 1:
+                if sock.ops.family != uapi.AF_UNIX:
                     raise os_error(errno.EINVAL, "SCM_RIGHTS is AF_UNIX's")
                 scm_fp_copy(sock.net, opt_bytes(data), scm)
             elif kind == uapi.SCM_CREDENTIALS:
@@ -140,7 +139,7 @@ def scm_check_creds(net: Net, pid: int, uid: int, gid: int) -> None:
 
 def scm_destroy(scm: scm_cookie | None) -> None:
     """include/net/scm.h: release the files."""
-    if scm is not None and scm.fp is not None:
+    if scm is not None:
         __scm_destroy(scm)
 
 

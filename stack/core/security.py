@@ -9,7 +9,7 @@
 A module is any object with methods named as in `SECURITY_HOOKS`, which take the arguments of
 Linux's LSM hooks. A method returns 0 (or None), or a negative errno with which the call fails; an
 OSError that it raises counts as its errno. Modules are called in the order of registration until
-one denies. Without modules, a hook costs one test (`net.security is None`).
+one denies. Without modules, a hook of the packet path costs one test (`net.security is None`).
 """
 
 from __future__ import annotations
@@ -113,8 +113,6 @@ def security_socket_create(
     kern: bool,
 ) -> int:
     """security/security.c: before a socket is created."""
-    if net.security is None:
-        return 0
     return call_int_hook(net, "socket_create", (family, type, protocol, kern))
 
 
@@ -126,13 +124,11 @@ def security_socket_post_create(
     kern: bool,
 ) -> int:
     """security/security.c: after a socket was created."""
-    if sock.net.security is None:
-        return 0
     return call_int_hook(sock.net, "socket_post_create", (sock, family, type, protocol, kern))
 
 
 def security_socket_socketpair(socka: socket, sockb: socket) -> int:
-    """security/security.c: after a pair was created."""
+    """security/security.c: before two sockets are joined to a pair."""
     return call_int_hook(socka.net, "socket_socketpair", (socka, sockb))
 
 
@@ -143,8 +139,6 @@ def security_socket_bind(sock: socket, address: Any, addrlen: int) -> int:
 
 def security_socket_connect(sock: socket, address: Any, addrlen: int) -> int:
     """security/security.c: before connect."""
-    if sock.net.security is None:
-        return 0
     return call_int_hook(sock.net, "socket_connect", (sock, address, addrlen))
 
 
@@ -155,8 +149,6 @@ def security_socket_listen(sock: socket, backlog: int) -> int:
 
 def security_socket_accept(sock: socket, newsock: socket) -> int:
     """security/security.c: before accept waits for a connection."""
-    if sock.net.security is None:
-        return 0
     return call_int_hook(sock.net, "socket_accept", (sock, newsock))
 
 
@@ -182,15 +174,11 @@ def security_socket_getpeername(sock: socket) -> int:
 
 def security_socket_getsockopt(sock: socket, level: int, optname: int) -> int:
     """security/security.c: before an option is read."""
-    if sock.net.security is None:
-        return 0
     return call_int_hook(sock.net, "socket_getsockopt", (sock, level, optname))
 
 
 def security_socket_setsockopt(sock: socket, level: int, optname: int) -> int:
     """security/security.c: before an option is set."""
-    if sock.net.security is None:
-        return 0
     return call_int_hook(sock.net, "socket_setsockopt", (sock, level, optname))
 
 

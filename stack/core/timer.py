@@ -175,15 +175,6 @@ def detach_timer(base: timer_base, timer: timer_list) -> None:
         timer_sift_up(heap, last, at)
 
 
-def timer_setup(timer: timer_list, fn: Callable[[timer_list], Any], flags: int = 0) -> None:
-    """include/linux/timer.h: set what the timer calls."""
-    timer.function = fn
-    timer.flags |= flags
-
-
-init_timer = timer_setup  # Linux up to 4.14
-
-
 def mod_timer(timer: timer_list, expires_ns: int) -> int:
     """kernel/time/timer.c: (re)arm for `expires_ns`. 1 when it was pending, else 0.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 
-from stack.core.dev_queue import netif_schedule
+from stack.core.dev_queue import __netif_schedule
 from stack.core.extack import ExtAckError
 from stack.core.link_watch import dev_activate
 from stack.core.netdevice import net_device, netif_running
@@ -35,7 +35,7 @@ AUTOHANDLE = 0x80000000
 
 def qdisc_watchdog_timer(timer: timer_list) -> None:
     """net/sched/sch_api.c: let the throttled discipline send again."""
-    netif_schedule(qdisc_root(timer.data.qdisc.dev))
+    __netif_schedule(qdisc_root(timer.data.qdisc.dev))
 
 
 @state
@@ -159,9 +159,9 @@ def dev_graft_ingress(dev: net_device, new: Qdisc | None) -> Qdisc:
 
 
 def qdisc_replace(sch: Qdisc_class, new: Qdisc, old: Qdisc | None, classid: int) -> Qdisc | None:
-    """include/net/sch_generic.h: make `new` a leaf of `sch` and empty the old one. Returns it."""
+    """include/net/sch_generic.h: make `new` a leaf of `sch`. Returns the old one, empty."""
     new.up = sch
-    if not new.handle:  # listeners have been notified of them
+    if not new.handle:  # qdisc_create gave the others their parent
         new.parent = classid
     if old is not None:
         qdisc_purge_queue(old)

@@ -458,9 +458,6 @@ class pfifo_fast_qdisc(Qdisc):
         self.qstats.backlog = backlog + sum(qdisc_pkt_len(skb) for q in self._bands for skb in q)
 
 
-pfifo_fast_enqueue = pfifo_fast_qdisc.enqueue
-
-
 def qdisc_hash_add(q: Qdisc, invisible: bool) -> None:
     """net/sched/sch_api.c: list a discipline in `tc qdisc show`; `invisible`: only on request."""
     net = q.dev.net

@@ -382,20 +382,16 @@ class htb_qdisc(Qdisc_class):
         ceil = rate_from(opt, "ceil", "ceil64") if "ceil" in opt else rate
         if not rate.bytes_ps or not ceil.bytes_ps:
             raise os_error(errno.EINVAL)
+        fresh = cl is None
         if cl is None:
             cl = self.new_class(classid, parent)
-            if "est" in opt:
-                try:
-                    cl.rate_est = gen_new_estimator(self.dev.net, cl, opt["est"])
-                except OSError:
-                    self.delete_class(cl)
-                    raise
-            cl.tokens = cl.ctokens = 0
-            fresh = True
-        else:
-            fresh = False
-            if "est" in opt:
+        if "est" in opt:
+            try:
                 cl.rate_est = gen_new_estimator(self.dev.net, cl, opt["est"], cl.rate_est)
+            except OSError:
+                if fresh:
+                    self.delete_class(cl)
+                raise
         cl.rate, cl.ceil = rate, ceil
         default = self.dev.mtu + 100  # tc's: bytes of the largest packet, and 100
         cl.buffer = opt["buffer"] << PSCHED_SHIFT if "buffer" in opt else rate.l2t_ns(default)

@@ -31,8 +31,7 @@ class qdisc_size_table:
         if self.data:
             slot = max(nbytes + self.cell_align, 0) >> self.cell_log
             times, rest = divmod(slot, len(self.data))
-            nbytes = (self.data[-1] * times if times else 0) + self.data[rest]
-            nbytes <<= self.size_log
+            nbytes = self.data[-1] * times + self.data[rest] << self.size_log
         return max(nbytes, 1)
 
 
@@ -40,11 +39,9 @@ def qdisc_get_stab(opt: Options) -> qdisc_size_table:
     """net/sched/sch_api.c: the table that a request brings. Raises: OSError EINVAL."""
     if "tsize" not in opt:
         raise ExtAckError(errno.EINVAL, "Size table base attribute is missing")
-    data = tuple(opt.get("data") or ())
     if opt["tsize"] and "data" not in opt:
         raise ExtAckError(errno.EINVAL, "Size table data attribute is missing")
-    if not opt["tsize"]:
-        data = ()
+    data = tuple(opt["data"]) if opt["tsize"] else ()
     if len(data) != opt["tsize"]:
         raise ExtAckError(errno.EINVAL, "Invalid size of size table")
     if max(opt["size_log"], opt["cell_log"]) > STAB_SIZE_LOG_MAX:

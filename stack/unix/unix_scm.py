@@ -6,8 +6,9 @@ import errno
 
 from fastpath.base.skbuff import kfree_skb, sk_buff
 from stack.core.errors import os_error
+from stack.core.fasync import PID
 from stack.core.file import NR_OPEN, fput
-from stack.core.scm import NO_ID, PID, scm_cookie, scm_fp_dup, scm_fp_list
+from stack.core.scm import NO_ID, scm_cookie, scm_fp_dup, scm_fp_list
 from stack.core.sock import ns_capable, sock_wfree
 from stack.core.sock_flags import SOCK_DEAD, SOCK_PASSCRED, SOCK_PASSRIGHTS
 from stack.core.uapi import CAP_SYS_ADMIN, RCV_SHUTDOWN

@@ -102,7 +102,7 @@ RAW = """
 BLOCKED = """
     dev_queue_xmit > enqueue
         qdisc_run > qdisc_restart > dequeue > qdisc_watchdog_schedule_ns;
-    qdisc_watchdog_timer > netif_schedule;
+    qdisc_watchdog_timer > __netif_schedule;
     net_tx_action > qdisc_run > qdisc_restart > dequeue
         dev_hard_start_xmit > dev_queue_xmit_nit e1000_xmit_frame
 """

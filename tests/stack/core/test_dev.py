@@ -277,7 +277,7 @@ def test_a_refused_packet_is_requeued_and_sent_first(pair):
 
 @pytest.mark.uncompiled
 def test_a_throttled_qdisc_goes_on_by_its_watchdog(pair):
-    """blocked qdisc -> watchdog -> netif_schedule -> net_tx_action (kernel-flow §10)."""
+    """blocked qdisc -> watchdog -> __netif_schedule -> net_tx_action (kernel-flow §10)."""
     clock, a, _b, wa, _wb = pair
     tbf(wa.dev, 1_000_000, 1500)
     times = []
@@ -291,9 +291,9 @@ def test_a_throttled_qdisc_goes_on_by_its_watchdog(pair):
     assert len(times) == 1
     names = record_calls(
         lambda: clock.run_until_idle(),
-        {"qdisc_watchdog_timer", "netif_schedule", "net_tx_action", "qdisc_run"},
+        {"qdisc_watchdog_timer", "__netif_schedule", "net_tx_action", "qdisc_run"},
     )
-    assert names[:4] == ["qdisc_watchdog_timer", "netif_schedule", "net_tx_action", "qdisc_run"]
+    assert names[:4] == ["qdisc_watchdog_timer", "__netif_schedule", "net_tx_action", "qdisc_run"]
     assert len(times) == 4
     # 1000 bytes at 1 MB/s: one ms each once the bucket of 1500 is empty.
     assert times == [0, 500_000, 1_500_000, 2_500_000]

@@ -15,7 +15,6 @@ from stack.core.timer import (
     timer_delete,
     timer_list,
     timer_pending,
-    timer_setup,
     timer_shutdown,
 )
 from stack.host import Host
@@ -85,7 +84,7 @@ def test_a_timer_may_rearm_itself(host, log):
             mod_timer(timer, host.now() + 10)
 
     timer = timer_list(host.machine)
-    timer_setup(timer, fn)
+    timer.function = fn
     timer.expires = 10
     add_timer(timer)
     host.clock.run_until_idle()

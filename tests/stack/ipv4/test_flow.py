@@ -121,7 +121,7 @@ def test_life_of_a_datagram_socket() -> None:
     )
     assert_order(
         trace(lambda: sys_shutdown(net.host, fd, SHUT_RDWR)),
-        "sys_shutdown sockfd_lookup inet_shutdown sk_state_change sockfd_put",
+        "sys_shutdown sockfd_lookup inet_shutdown sk_state_change",
     )
     assert_order(
         trace(lambda: sys_close(net.host, fd)),
