@@ -360,9 +360,7 @@ def neigh_update_is_router(neigh: neighbour, flags: int) -> None:
         neigh.flags &= ~uapi.NTF_ROUTER
 
 
-def neigh_update(
-    neigh: neighbour, lladdr: bytes | None, new: int, flags: int = 0, nlmsg_pid: int = 0
-) -> int:
+def neigh_update(neigh: neighbour, lladdr: bytes | None, new: int, flags: int = 0) -> int:
     """net/core/neighbour.c: update a neighbour's address and state.
 
     0, -EINVAL (dead entry, or no address known), -EPERM (a permanent entry, and not the

@@ -374,3 +374,13 @@ def test_tables_take_routes(prefix, tables):
 def test_a_wrong_word_for_a_nic_is_told_the_right_ones():
     with pytest.raises(ArgumentError, match="no argument colour='red'; there are: autoneg_ns, bus"):
         two_hosts(colour="red")
+
+
+def test_disciplines_stay_behind(a):
+    a.qdisc_add("eth0", "tbf", rate=125_000, burst=3000, limit=10_000)
+    a.qdisc_add("eth0", "clsact", parent="ingress")
+    blue = a.netns_add("blue")
+    dev = a.set_netns("eth0", blue)
+    assert blue.qdisc_show("eth0") == []
+    assert dev_open(dev) == 0
+    assert [q["kind"] for q in blue.qdisc_show("eth0")] == ["pfifo_fast"]
