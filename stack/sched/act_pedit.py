@@ -32,6 +32,7 @@ KEY = struct.Struct("=IIiIII")
 HDR_NETWORK, HDR_ETH, HDR_IP4, HDR_IP6, HDR_TCP, HDR_UDP = range(6)
 CMD_SET, CMD_ADD = 0, 1
 U32 = 0xFFFFFFFF
+SHIFT_MAX = 31
 
 
 @state
@@ -51,7 +52,8 @@ class tcf_pedit(tc_action):
             raise ExtAckError(errno.EINVAL, "act_pedit: Pedit requires keys to be passed")
         if len(data) < nkeys * KEY.size or (extended and len(extended) != nkeys):
             raise ExtAckError(errno.EINVAL, "act_pedit: Pedit attribute size is invalid")
-        keys = list(KEY.iter_unpack(data[: nkeys * KEY.size]))
+        found = KEY.iter_unpack(data[: nkeys * KEY.size])
+        keys = [(*key[:5], min(key[5], SHIFT_MAX)) for key in found]
         if any(key[2] % 4 for key in keys):
             raise ExtAckError(errno.EINVAL, "act_pedit: Pedit offsets must be on 32bit boundaries")
         if any(header > HDR_UDP or cmd > CMD_ADD for header, cmd in extended):

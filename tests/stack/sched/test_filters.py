@@ -300,6 +300,12 @@ def test_pedit_takes_an_ip_header_of_either_version(bench: Bench) -> None:
     assert after[14 + 12 : 14 + 16] == b"abcd"
 
 
+def test_pedit_shifts_by_31_bits_at_most(bench: Bench) -> None:
+    given = {"nkeys": 1, "keys": KEY.pack(0, 0, 0, 0, 0xFF, 200)}
+    made = bench.add("matchall", actions=[("pedit", given)])
+    assert made.actions[0].parms()["keys"] == KEY.pack(0, 0, 0, 0, 0xFF, 31)
+
+
 def test_verdicts_lead_on(bench: Bench) -> None:
     packet = frame(IP() / UDP())
     ok = ("gact", {"action": TC_ACT_OK})
