@@ -140,20 +140,22 @@ def show(dev: net_device, directory: str, name: str) -> str:
 def store(dev: net_device, directory: str, name: str, text: str) -> None:
     """Write a file. Raises: OSError EINVAL, ERANGE, ENETDOWN ..."""
     given = Attrs()
-    given[PREFIX[directory] + FILES[directory][name][0]] = _value(name, text)
+    given[PREFIX[directory] + FILES[directory][name][0]] = _value(directory, name, text)
     if directory == "bridge":
         br_changelink(dev, Attrs(), given)
     else:
         br_setport(dev, given)
 
 
-def _value(name: str, text: str) -> int | bytes:
+def _value(directory: str, name: str, text: str) -> int | bytes:
     """Parse the written text. Raises: OSError EINVAL."""
     if name == "group_addr":
         if not MAC.fullmatch(text.removesuffix("\n")):
             raise os_error(errno.EINVAL, f"{text!r} is no address")
         return bytes.fromhex(text.replace(":", ""))
     value = number(text)
+    if (directory, name) == ("bridge", "priority"):
+        return value & 0xFFFF  # set_priority
     if value >> 32:
         raise os_error(errno.EINVAL, f"{text!r} is no number of 32 bits")
     return value

@@ -21,9 +21,11 @@ Read add_veth first.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from math import inf
+from types import NoneType
 
 from fastpath.errors import ArgumentError, check_methods, check_type, real_number, whole_number
 from stack.bonding.bond_main import bond_create, bond_enslave, bond_release
@@ -218,6 +220,8 @@ class Links(Net):
         """
         _check_new("add_vlan", name, mtu, mac=mac)
         vlan_id = whole_number("add_vlan", "vlan_id", vlan_id)
+        check_type("add_vlan", "protocol", protocol, str, " or ".join(PROTOCOLS))
+        ingress, egress = _qos_map("ingress_qos", ingress_qos), _qos_map("egress_qos", egress_qos)
         flags = (VLAN_FLAG_REORDER_HDR if reorder_hdr else 0) | (
             VLAN_FLAG_LOOSE_BINDING if loose_binding else 0
         )
@@ -225,11 +229,10 @@ class Links(Net):
             real = self._lower("add_vlan", link)
             proto = PROTOCOLS.get(protocol, 0)
             dev = vlan_newlink(self, name, real, vlan_id, proto, flags, mtu or 0, mac)
-            with _deleted_on_error(dev):
-                for prio, skb_prio in (ingress_qos or {}).items():
-                    vlan_dev_set_ingress_priority(dev, skb_prio, prio)
-                for skb_prio, prio in (egress_qos or {}).items():
-                    vlan_dev_set_egress_priority(dev, skb_prio, prio)
+            for prio, skb_prio in ingress:
+                vlan_dev_set_ingress_priority(dev, skb_prio, prio)
+            for skb_prio, prio in egress:
+                vlan_dev_set_egress_priority(dev, skb_prio, prio)
             return _configured(dev, up)
 
     def add_macvlan(
@@ -251,12 +254,9 @@ class Links(Net):
         ArgumentError: unknown mode.
         """
         _check_new("add_macvlan", name, mtu, mac=mac)
-        if mode not in MACVLAN_MODE_NAMES:
-            known = ", ".join(MACVLAN_MODE_NAMES)
-            raise ArgumentError(f"add_macvlan: no mode {mode!r}; there are: {known}")
+        number = _number_of("add_macvlan", "mode", mode, MACVLAN_MODE_NAMES)
         with self.lock:
             lower = self._lower("add_macvlan", link)
-            number = MACVLAN_MODE_NAMES[mode]
             dev = macvlan_common_newlink(
                 self, name, lower, number, mtu=mtu, mac=mac, sources=sources
             )
@@ -280,16 +280,10 @@ class Links(Net):
         ArgumentError: unknown mode or flag.
         """
         _check_new("add_ipvlan", name, mtu)
-        for what, given, names in (
-            ("mode", mode, IPVLAN_MODE_NAMES),
-            ("flag", flag, IPVLAN_FLAG_NAMES),
-        ):
-            if given not in names:
-                known = ", ".join(names)
-                raise ArgumentError(f"add_ipvlan: no {what} {given!r}; there are: {known}")
+        number = _number_of("add_ipvlan", "mode", mode, IPVLAN_MODE_NAMES)
+        flags = _number_of("add_ipvlan", "flag", flag, IPVLAN_FLAG_NAMES)
         with self.lock:
             lower = self._lower("add_ipvlan", link)
-            number, flags = IPVLAN_MODE_NAMES[mode], IPVLAN_FLAG_NAMES[flag]
             return _configured(ipvlan_link_new(self, name, lower, number, flags, mtu), up)
 
     def add_vrf(
@@ -549,6 +543,23 @@ def _check_new(where: str, name: str, mtu: int | None = None, **macs: bytes | No
     for word, mac in macs.items():
         if mac is not None:
             check_type(where, word, mac, (bytes, bytearray), "six bytes")
+
+
+def _number_of(where: str, word: str, name: str, numbers: Mapping[str, int]) -> int:
+    """The number of a mode or flag. Raises: ArgumentError."""
+    known = ", ".join(numbers)
+    check_type(where, word, name, str, f"one of {known}")
+    if name not in numbers:
+        raise ArgumentError(f"{where}: no {word} {name!r}; there are: {known}")
+    return numbers[name]
+
+
+def _qos_map(word: str, given: dict[int, int] | None) -> list[tuple[int, int]]:
+    """Check the pairs of priorities of add_vlan. Raises: ArgumentError."""
+    check_type("add_vlan", word, given, (dict, NoneType), "a dict of priorities, such as {0: 5}")
+    pairs = (given or {}).items()
+    number = partial(whole_number, "add_vlan", word, low=0, high=0xFFFFFFFF)
+    return [(number(key), number(value)) for key, value in pairs]
 
 
 @contextmanager

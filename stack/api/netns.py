@@ -113,7 +113,7 @@ class Namespace(Links):
             OSError: EINVAL, the interface does not forward; ENODEV; EBUSY, it advertises already.
         """
         with self.lock:
-            return Radvd(self, name, config)
+            return Radvd(self.dev(name), config)
 
     def dhcpd(self, name: str, config: Dhcp4ServerConfig | str, **options: Any) -> Dhcpd:
         """Assign addresses by DHCPv4 on the interface until the result's `stop()`.
@@ -125,12 +125,13 @@ class Namespace(Links):
         cannot be assigned, with the remedy.
         """
         with self.lock:
+            dev = self.dev(name)
             if isinstance(config, str):
-                config = dhcp4_server_config(self.dev(name), config, **options)
+                config = dhcp4_server_config(dev, config, **options)
             elif options:
                 given = ", ".join(options)
                 raise ArgumentError(f"dhcpd: {given} beside a configuration; put them into it")
-            return Dhcpd(self, name, config)
+            return Dhcpd(dev, config)
 
     def route_add(
         self, prefix: str, via: str | None = None, dev: str | None = None, **kw: Any
@@ -146,7 +147,7 @@ class Namespace(Links):
         of the family do not have, or a table that no rule refers to.
         """
         with self.lock:
-            call = _route_call("route_add", ip_route_add, ip6_route_add, prefix, via, kw)
+            call = _route_call("route_add", ip_route_add, ip6_route_add, prefix, via, dev, kw)
             if via is not None and ":" in via and call is ip_route_add:
                 call(self, prefix, nexthops=[(parse_addr6(via), dev, 1)], **kw)
                 return
@@ -157,7 +158,7 @@ class Namespace(Links):
     ) -> None:
         """`ip route del`; `kw`: metric, table, and of IPv4 tos. Raises: as route_add."""
         with self.lock:
-            call = _route_call("route_del", ip_route_del, ip6_route_del, prefix, via, kw)
+            call = _route_call("route_del", ip_route_del, ip6_route_del, prefix, via, dev, kw)
             call(self, prefix, via=via, dev=dev, **kw)
 
     def qdisc_add(
@@ -273,11 +274,13 @@ def _route_call(
     ip6: Callable[..., object],
     prefix: str,
     via: str | None,
+    dev: object,
     words: Mapping[str, Any],
 ) -> Callable[..., object]:
     """The family's function, after checking the arguments. Raises: ArgumentError."""
     check_type(where, "prefix", prefix, str, "text such as 10.0.0.0/8, or default")
     check_type(where, "via", via, (str, NoneType), "text such as 10.0.0.1")
+    check_type(where, "dev", dev, (str, net_device, NoneType), "an interface, or its name")
     six = ":" in prefix or (via is not None and ":" in via and prefix == "default")
     call = ip6 if six else ip
     taken = [*signature(call).parameters.values()]

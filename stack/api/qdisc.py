@@ -74,6 +74,7 @@ def qdisc_add(
     Raises: OSError, ArgumentError.
     """
     where = "qdisc_add"
+    check_type(where, "kind", kind, str, "text such as tbf")
     if kind not in QDISCS:
         raise ArgumentError(f"{where}: no discipline {kind!r}; there are {', '.join(QDISCS)}")
     at = tc_handle(where, parent)

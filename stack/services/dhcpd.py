@@ -1,6 +1,7 @@
 """A DHCPv4 server on one interface of a host: the runner of clients/dhcp4_server.py.
 
-    service = Dhcpd(host, "eth0", dhcp4_server_config(host.dev("eth0"), "10.0.0.50-10.0.0.99"))
+    dev = host.dev("eth0")
+    service = Dhcpd(dev, dhcp4_server_config(dev, "10.0.0.50-10.0.0.99"))
     service.stop()
 
 A client that takes unicasts before it has an address gets them: its MAC is put into the ARP table
@@ -9,7 +10,6 @@ for its new address, as dnsmasq does.
 
 from __future__ import annotations
 
-import errno
 import struct
 from collections.abc import Mapping, Sequence
 from ipaddress import AddressValueError, IPv4Address
@@ -24,12 +24,10 @@ from stack.clients.dhcp4_wire import SERVER_PORT, Option
 from stack.clients.dnsname import name_from_text
 from stack.clients.runner import CoreTimer, WatchedSocket
 from stack.core import uapi
-from stack.core.errors import os_error
 from stack.core.netdevice import net_device
 from stack.core.sockaddr import sockaddr
 from stack.ipv4.arp import arp_req_set
 from stack.ipv4.icmp_codes import ICMP_ECHO, ICMP_ECHOREPLY
-from stack.net import Net
 
 ECHO = struct.Struct("!BBHHH")
 """type code checksum id sequence"""
@@ -105,15 +103,12 @@ def _mac(text: str) -> bytes:
 class Dhcpd:
     """The server of one interface, until `stop`. Call with the host's lock held.
 
-    Raises: OSError ENODEV without the interface; EADDRINUSE when port 67 of it is taken; EPERM
-    without CAP_NET_RAW.
+    Raises: OSError EADDRINUSE when port 67 of it is taken; EPERM without CAP_NET_RAW.
     """
 
-    def __init__(self, net: Net, name: str, config: Dhcp4ServerConfig) -> None:
+    def __init__(self, dev: net_device, config: Dhcp4ServerConfig) -> None:
         check_type("dhcpd", "config", config, Dhcp4ServerConfig, "a range or a Dhcp4ServerConfig")
-        dev = net.dev_by_name.get(name)
-        if dev is None:
-            raise os_error(errno.ENODEV, f"{net.name}: no interface {name!r}")
+        net = dev.net
         self.net = net
         self.dev = dev
         self.core = Dhcp4Server(config)
@@ -125,7 +120,7 @@ class Dhcpd:
         self._socket = WatchedSocket(net, uapi.AF_INET, uapi.SOCK_DGRAM, self._ready)
         try:
             for sock in (self._socket, self._icmp):
-                sock.setsockopt(uapi.SOL_SOCKET, uapi.SO_BINDTODEVICE, name.encode())
+                sock.setsockopt(uapi.SOL_SOCKET, uapi.SO_BINDTODEVICE, dev.name.encode())
             self._icmp.setsockopt(
                 uapi.SOL_RAW, uapi.ICMP_FILTER, ~(1 << ICMP_ECHOREPLY) & 0xFFFFFFFF
             )

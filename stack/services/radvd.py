@@ -1,6 +1,6 @@
 """Router advertisements of an interface, as by radvd: the runner of router_advertiser.py.
 
-    service = Radvd(host, "eth0", AdvertiserConfig(prefixes=(prefix_info(prefix, 64),)))
+    service = Radvd(host.dev("eth0"), AdvertiserConfig(prefixes=(prefix_info(prefix, 64),)))
     service.stop()
 
 It is among the services because a router serves its link. `Host.radvd` makes one with the prefixes
@@ -26,7 +26,6 @@ from stack.ipv6.nd_messages import RouterAdvertisement
 from stack.ipv6.nd_options import ndisc_options, prefix_info
 from stack.ipv6.ndisc_send import ndisc_send_skb
 from stack.ipv6.saddr import ipv6_get_lladdr
-from stack.net import Net
 from stack.services.router_advertiser import (
     Action,
     Advertise,
@@ -63,18 +62,18 @@ class Radvd:
     a router (RFC 4861 6.2.1); ENODEV without IPv6; EBUSY when it advertises already.
     """
 
-    def __init__(self, net: Net, name: str, config: AdvertiserConfig | None = None) -> None:
-        dev = net.dev_by_name.get(name)
-        idev: inet6_dev | None = dev.ip6_ptr if dev is not None else None
-        if dev is None or idev is None:
-            raise os_error(errno.ENODEV, f"{net.name}: no interface {name!r} with IPv6")
+    def __init__(self, dev: net_device, config: AdvertiserConfig | None = None) -> None:
+        net = dev.net
+        idev: inet6_dev | None = dev.ip6_ptr
+        if idev is None:
+            raise os_error(errno.ENODEV, f"{net.name}: {dev.name} has no IPv6")
         if not idev.cnf.forwarding:
             raise os_error(
                 errno.EINVAL,
-                f"{name}: set net.ipv6.conf.all.forwarding first, a host is no router",
+                f"{dev.name}: set net.ipv6.conf.all.forwarding first, a host is no router",
             )
         if idev.nd.on_rs is not None:
-            raise os_error(errno.EBUSY, f"{name}: it advertises already")
+            raise os_error(errno.EBUSY, f"{dev.name}: it advertises already")
         self.net = net
         self.dev = dev
         self.idev = idev

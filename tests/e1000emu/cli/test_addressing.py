@@ -157,7 +157,7 @@ def test_a_wait_that_ends_well_ends_with_a_sentence(
     near, far = pair(clock)
     router = Host(name="router", clock=clock, sysctl={"net.ipv6.conf.all.forwarding": 1})
     add_nic(router, far, addr="2001:db8::1/64", wait=False)
-    radvd = Radvd(router, "eth0")
+    radvd = Radvd(router.dev("eth0"))
     monkeypatch.setattr(common, "open_link", lambda *words, **how: near)
     station = StationOptions("null", Addressing(slaac=True)).start(clock)
     (addr,) = addresses_of(station.host)

@@ -45,6 +45,14 @@ def test_what_is_no_number_or_address_is_refused(file: str, text: str, number: i
             net_sysfs.store(host, f"br0/{file}", text)
 
 
+@pytest.mark.parametrize(("text", "priority"), [("0x1000", 4096), ("8589934598", 6)])
+def test_a_bridge_takes_16_bits_of_its_priority(text: str, priority: int) -> None:
+    with Host(clock=VirtualClock()) as host:
+        host.add_bridge("br0")
+        net_sysfs.store(host, "br0/bridge/priority", text)
+        assert net_sysfs.show(host, "br0/bridge/priority") == f"{priority}\n"
+
+
 def test_the_longest_queue_and_a_group_address() -> None:
     with Host(clock=VirtualClock()) as host:
         host.add_bridge("br0")
