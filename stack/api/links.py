@@ -6,11 +6,12 @@ lock, calls the kernel's function, and turns -errno into OSError:
     add_dummy, add_tap, add_veth            stack/drivers: dummy.py, tun.py, veth.py
     add_vlan                                stack/vlan: vlan_newlink
     add_macvlan, add_ipvlan                 stack/drivers: macvlan_common_newlink, ipvlan_link_new
-    add_vrf, set_master                     stack/drivers: vrf_newlink, vrf_add_slave
+    add_vrf                                 stack/drivers: vrf_newlink
     add_tunnel                              stack/tunnel: tunnel_newlink
-    add_bridge, set_master, bridge_port     stack/bridge: br_add_bridge, br_add_if ...
+    add_bridge, bridge_port                 stack/bridge: br_add_bridge, br_add_if ...
     add_bond                                stack/bonding: bond_create, bond_enslave
     fdb_add, fdb_del, fdb_flush             stack/bridge: the bridge's forwarding table
+    set_master                              stack/netlink: do_set_master
     del_link                                rtnl_delete_link => rtnl_link_ops.dellink
     ip_link, bridge_link, bridge_fdb        functions that print, as `ip -d link` does
 
@@ -28,7 +29,7 @@ from math import inf
 from types import NoneType
 
 from fastpath.errors import ArgumentError, check_methods, check_type, real_number, whole_number
-from stack.bonding.bond_main import bond_create, bond_enslave, bond_release
+from stack.bonding.bond_main import bond_create, bond_enslave
 from stack.bonding.bond_options import (
     CALLED,
     MODE_NAMES,
@@ -38,7 +39,7 @@ from stack.bonding.bond_options import (
 )
 from stack.bonding.bonding import BOND_LINK_UP, bond_slave_get, netif_is_bond_master
 from stack.bridge.br_fdb import br_fdb_flush, fdb_add_entry, fdb_delete_entry, has_expired
-from stack.bridge.br_if import br_add_bridge, br_add_if, br_del_if
+from stack.bridge.br_if import br_add_bridge, br_add_if
 from stack.bridge.br_private import (
     BR_BCAST_FLOOD,
     BR_BPDU_GUARD,
@@ -70,7 +71,6 @@ from stack.core import netdevice
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.errors import check, os_error
 from stack.core.fib_rules import LAST_ID
-from stack.core.l3mdev import netif_is_l3_master
 from stack.core.netdevice import ETH_ALEN, flag_names, net_device
 from stack.core.rtnetlink import rtnl_delete_link
 from stack.core.time64 import NSEC_PER_SEC
@@ -81,10 +81,11 @@ from stack.drivers.macvlan import macvlan_common_newlink
 from stack.drivers.macvlan_dev import MACVLAN_MODE_NAMES
 from stack.drivers.tun import Link, tun_set_iff
 from stack.drivers.veth import veth_link_ops, veth_newlink
-from stack.drivers.vrf import vrf_add_slave, vrf_del_slave, vrf_newlink
+from stack.drivers.vrf import vrf_newlink
 from stack.ipv4.fib import parse_addr
 from stack.ipv6.addr import parse_addr6
 from stack.net import Net, check_net
+from stack.netlink.rt_link import do_set_master
 from stack.tunnel.gre import GRE_CSUM, GRE_KEY, GRE_SEQ
 from stack.tunnel.ip_tunnel import (
     IP6_TNL_F_IGN_ENCAP_LIMIT,
@@ -430,27 +431,13 @@ class Links(Net):
     def set_master(self, name: str, master: str | None) -> None:
         """`ip link set NAME master BRIDGE`, of a bond or VRF too, or `nomaster` (None).
 
-        Raises: OSError: EBUSY, it has a master; ELOOP, it is a bridge; EINVAL, it is not Ethernet,
-        or in another namespace; EOPNOTSUPP, other `master`; EXFULL, too many ports. For a
-        bond: EPERM, the new slave is up. For a VRF: EOPNOTSUPP for lo.
+        The master that it has releases it first. Raises: OSError: ELOOP, it is a bridge; EINVAL, it
+        is not Ethernet; EOPNOTSUPP, other `master`; EXFULL, too many ports. For a bond: EPERM, the
+        new slave is up. For a VRF: EOPNOTSUPP for lo.
         """
         with self.lock:
             dev = self.dev(name)
-            if master is None:
-                if dev.master is not None and netif_is_l3_master(dev.master):
-                    vrf_del_slave(dev.master, dev)
-                elif dev.master is not None:
-                    bond = netif_is_bond_master(dev.master)
-                    release = bond_release if bond else br_del_if
-                    check(release(dev.master.priv, dev), f"{name}: nomaster")
-                return
-            upper = self.dev(master)
-            if netif_is_l3_master(upper):
-                check(vrf_add_slave(upper, dev), f"{name}: master {master}")
-            elif netif_is_bond_master(upper):
-                bond_enslave(upper.priv, dev)
-            else:
-                check(br_add_if(self._bridge(master), dev), f"{name}: master {master}")
+            do_set_master(dev, 0 if master is None else self.dev(master).ifindex)
 
     def bridge_port(
         self,

@@ -457,7 +457,7 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
     if "IFLA_BROADCAST" in tb:
         dev.broadcast = tb["IFLA_BROADCAST"][: dev.addr_len]
     if "IFLA_MASTER" in tb:
-        do_set_master(dev, tb)
+        do_set_master(dev, tb["IFLA_MASTER"])
     if flags or mask:
         keep = dev_get_flags(dev) & ~mask if mask else 0
         check(dev_change_flags(dev, keep | (flags & mask if mask else flags)), dev.name)
@@ -479,15 +479,14 @@ def do_setlink(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
         netdev_state_change(dev)
 
 
-def do_set_master(dev: net_device, tb: Attrs) -> None:
-    """net/core/rtnetlink.c: set a master, such as a bridge; 0: remove it."""
-    index = tb["IFLA_MASTER"]
+def do_set_master(dev: net_device, index: int) -> None:
+    """net/core/rtnetlink.c: set a master, such as a bridge, in place of another; 0: none."""
     if dev.master is not None:
         if index == dev.master.ifindex:
             return
         row = link_kind_of(dev.master)
         if row is None or row.del_slave is None:
-            raise NlError(errno.EOPNOTSUPP)
+            raise os_error(errno.EOPNOTSUPP, f"{dev.master.name} releases no ports")
         check(row.del_slave(dev.master, dev), f"{dev.name}: nomaster")
     if index:
         master = dev.net.dev_by_index.get(index)
@@ -495,7 +494,7 @@ def do_set_master(dev: net_device, tb: Attrs) -> None:
             raise NlError(errno.EINVAL)
         row = link_kind_of(master)
         if row is None or row.add_slave is None:
-            raise NlError(errno.EOPNOTSUPP)
+            raise os_error(errno.EOPNOTSUPP, f"{master.name} takes no ports")
         check(row.add_slave(master, dev), f"{dev.name}: master {master.name}")
 
 

@@ -128,7 +128,7 @@ def configure(dev: net_device, flags: int, mask: int, tb: Attrs) -> None:
     try:
         do_setlink(dev, flags, mask, rest)
         if "IFLA_MASTER" in tb:
-            do_set_master(dev, tb)
+            do_set_master(dev, tb["IFLA_MASTER"])
     except OSError:
         check(rtnl_delete_link(dev))
         raise
