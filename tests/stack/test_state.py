@@ -19,13 +19,8 @@ ROOT = Path(__file__).parents[2]
 XFRM = "no step of IPsec here can fail so; a column of /proc/net/xfrm_stat"
 TCP_AO = "TCP-AO is not here; a column of /proc/net/netstat"
 OLD_SLOT = "a slot that older Linux had, which drawings of its stack show"
-PHY = "e1000_phy_get_info() reports it, as the driver's does; tests look at it"
 
 UNREAD: dict[str, str] = {
-    "e1000_phy_info.cable_length": PHY,
-    "e1000_phy_info.cable_polarity": PHY,
-    "e1000_phy_info.local_rx": PHY,
-    "e1000_phy_info.remote_rx": PHY,
     "e1000_adapter.hw_errors": "failures that the driver survived; tests look at it",
     "e1000_adapter.tx_hang_count": "what e1000_tx_timeout was called for; tests look at it",
     "inet_connection_sock.icsk_sync_mss": "options read it by getattr: not every socket has it",

@@ -99,17 +99,6 @@ class e1000_eeprom_info:
 
 
 @state
-class e1000_phy_info:
-    """Result of `e1000_phy_get_info` (e1000_hw.h)."""
-
-    cable_length: int = row(255)
-    cable_polarity: int = row(0)
-    mdix_mode: int = row(0)
-    local_rx: bool = row(False)
-    remote_rx: bool = row(False)
-
-
-@state
 class e1000_hw:
     """The hardware layer's state (struct e1000_hw): all state below net_device."""
 

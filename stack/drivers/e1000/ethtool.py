@@ -45,7 +45,7 @@ from stack.drivers.e1000.hw import (
     e1000_led_on,
     e1000_setup_led,
 )
-from stack.drivers.e1000.phy import e1000_phy_get_info, e1000_read_phy_reg
+from stack.drivers.e1000.phy import e1000_phy_crossed, e1000_read_phy_reg
 from stack.drivers.e1000.selftest import TEST_NAMES, e1000_diag_test
 from stack.drivers.e1000.updown import (
     e1000_down,
@@ -149,8 +149,7 @@ def e1000_get_link_ksettings(netdev: net_device) -> core.ethtool_link_ksettings:
     out.duplex = core.DUPLEX_FULL if full else core.DUPLEX_HALF
     if not fiber:
         try:
-            crossed = e1000_phy_get_info(hw).mdix_mode
-            out.eth_tp_mdix = core.ETH_TP_MDI_X if crossed else core.ETH_TP_MDI
+            out.eth_tp_mdix = core.ETH_TP_MDI_X if e1000_phy_crossed(hw) else core.ETH_TP_MDI
         except E1000HwError:
             out.eth_tp_mdix = core.ETH_TP_MDI_INVALID
     return out

@@ -8,14 +8,7 @@ from __future__ import annotations
 from stack.core.pci import flush_udelay, udelay
 from stack.core.workqueue import msleep
 from stack.drivers.e1000 import defs as d
-from stack.drivers.e1000.e1000 import (
-    E1000_WRITE_FLUSH,
-    E1000HwError,
-    e1000_hw,
-    e1000_phy_info,
-    er32,
-    ew32,
-)
+from stack.drivers.e1000.e1000 import E1000_WRITE_FLUSH, E1000HwError, e1000_hw, er32, ew32
 
 PHY_IDS = {
     d.e1000_82544: (d.M88E1000_I_PHY_ID,),
@@ -206,25 +199,14 @@ def e1000_config_collision_dist(hw: e1000_hw) -> None:
     E1000_WRITE_FLUSH(hw)
 
 
-def e1000_phy_get_info(hw: e1000_hw) -> e1000_phy_info:
-    """e1000_hw.c: the M88 PHY's measurements of the cable.
+def e1000_phy_crossed(hw: e1000_hw) -> bool:
+    """e1000_hw.c e1000_phy_get_info: whether the PHY has crossed the pairs.
 
     Raises: E1000HwError: there is no link.
     """
     if not e1000_phy_link_up(hw):
         raise E1000HwError("CONFIG", "PHY info is only valid while the link is up")
-    info = e1000_phy_info()
-    status = e1000_read_phy_reg(hw, d.M88E1000_PHY_SPEC_STATUS)
-    info.cable_polarity = 1 if status & d.M88E1000_PSSR_REV_POLARITY else 0
-    info.mdix_mode = 1 if status & d.M88E1000_PSSR_MDIX else 0
-    if status & d.M88E1000_PSSR_SPEED == d.M88E1000_PSSR_1000MBS:
-        info.cable_length = (
-            status & d.M88E1000_PSSR_CABLE_LENGTH
-        ) >> d.M88E1000_PSSR_CABLE_LENGTH_SHIFT
-        gigabit = e1000_read_phy_reg(hw, d.PHY_1000T_STATUS)
-        info.local_rx = bool(gigabit & d.SR_1000T_LOCAL_RX_STATUS)
-        info.remote_rx = bool(gigabit & d.SR_1000T_REMOTE_RX_STATUS)
-    return info
+    return bool(e1000_read_phy_reg(hw, d.M88E1000_PHY_SPEC_STATUS) & d.M88E1000_PSSR_MDIX)
 
 
 def e1000_power_up_phy_hw(hw: e1000_hw) -> None:
