@@ -809,7 +809,7 @@ PROBES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "tcp_notsent_lowat": (tcp_notsent_lowat, {M32: True, 1000: False}),
     "tcp_orphan_retries": (tcp_orphan_retries, {0: 8, 2: 3}),
     "tcp_pingpong_thresh": (tcp_pingpong_thresh, {1: True, 100: False}),
-    "tcp_recovery": (loss_to_repair_ms, {1: 80, 4: 102}),
+    "tcp_recovery": (loss_to_repair_ms, {1: 80, 4: 103}),
     "tcp_reordering": (tcp_reordering, {3: 1, 30: 0}),
     "tcp_retrans_collapse": (tcp_retrans_collapse, {1: 50, 0: 10}),
     "tcp_retries1": (tcp_retries1, {3: False, 0: True}),
