@@ -147,7 +147,7 @@ def tcp_check_reno_reordering(sk: tcp_sock, addend: int) -> None:
 
 
 def tcp_add_reno_sack(sk: tcp_sock, num_dupack: int) -> None:
-    """A duplicate ACK: one more segment has left the network."""
+    """Duplicate ACKs: as many more segments have left the network."""
     if num_dupack:
         prior_sacked = sk.sacked_out
         sk.sacked_out += num_dupack
@@ -186,7 +186,7 @@ def tcp_enter_recovery(sk: tcp_sock, ece_ack: bool) -> None:
 
 
 def tcp_timeout_mark_lost(sk: tcp_sock) -> None:
-    """After an RTO mark all packets lost, but with SACK not those too recent for RACK."""
+    """After an RTO mark all packets lost, but not those too recent for RACK, which needs SACK."""
     head = sk.tcp_rtx_queue.peek()
     is_reneg = head is not None and bool(head.sacked & TCPCB_SACKED_ACKED)
     if is_reneg:
@@ -195,11 +195,10 @@ def tcp_timeout_mark_lost(sk: tcp_sock) -> None:
         sk.sacked_ranges.clear()
     elif not sk.rx_opt.sack_ok:
         sk.sacked_out = 0
-    sack = sk.rx_opt.sack_ok
     for skb in sk.tcp_rtx_queue:
         if is_reneg:
             skb.sacked &= ~TCPCB_SACKED_ACKED
-        elif sack and skb is not head and tcp_rack_skb_timeout(sk, skb, 0) > 0:
+        elif skb is not head and tcp_rack_skb_timeout(sk, skb, 0) > 0:
             continue
         tcp_mark_skb_lost(sk, skb)
 
@@ -238,7 +237,9 @@ def tcp_enter_loss(sk: tcp_sock) -> None:
 def tcp_process_loss(sk: tcp_sock, flag: int, num_dupack: int) -> int:
     """An ACK in Loss; returns REXMIT_*."""
     recovered = not before(sk.snd_una, sk.high_seq)
-    if flag & FLAG_SND_UNA_ADVANCED and tcp_try_undo_loss(sk, False):
+    # The ACK of a Fast Open child's SYN-ACK advances nothing: SND.UNA is behind the SYN already.
+    answered = flag & FLAG_SND_UNA_ADVANCED or sk.fastopen_rsk is not None
+    if answered and tcp_try_undo_loss(sk, False):
         return REXMIT_NONE
     if sk.frto:
         # Step 3b: something never retransmitted was delivered, so the RTO was spurious.

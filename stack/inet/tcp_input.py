@@ -662,15 +662,15 @@ def tcp_rcv_state_process(sk: tcp_sock, skb: sk_buff) -> int:
         kfree_skb(skb)
         return 0
     tcp_urg(sk, skb)
-    state = 1 << sk.sk_state
+    bit = 1 << sk.sk_state
     # After the peer's FIN only old data is looked at.
-    queued = bool(state & TCPF_RECEIVING) or (
-        bool(state & TCPF_AFTER_FIN) and before(skb.seq, sk.rcv_nxt)
+    queued = bit & TCPF_RECEIVING != 0 or (
+        bit & TCPF_AFTER_FIN != 0 and before(skb.seq, sk.rcv_nxt)
     )
     if queued:
         # RFC 9293 3.10.7.4: data after our reader has closed gets a RST (RFC 2525 2.17).
         if (
-            state != tcp_states.TCPF_ESTABLISHED
+            bit != tcp_states.TCPF_ESTABLISHED
             and sk.sk_shutdown & RCV_SHUTDOWN
             and skb.end_seq != skb.seq
             and after((skb.end_seq - (flags & TCPHDR_FIN)) & M32, sk.rcv_nxt)

@@ -360,3 +360,29 @@ def test_the_time_of_a_timeout_ends_with_the_handshake_of_a_child() -> None:
         sys_close(net.b, conn)
         sys_close(net.b, pair.listener)
         net.run(200 * S)
+
+
+def test_timeouts_of_a_syn_ack_that_arrived_cost_a_child_no_window() -> None:
+    """The ACK echoes the timestamp of the first SYN-ACK, so nothing was lost."""
+    with TcpNet(sysctl={"tcp_fastopen": 0x203}) as net:
+        pair = Pair(net)
+        net.filter = lambda segment: False
+        options = SACK_OK + ts(1000, 0)
+        net.inject(build_segment(A, 5000, PORT, 1000, 0, SYN, payload=b"data", options=options))
+        conn = pair.accept()
+        child = sk_of(net.b, conn)
+        cwnd = child.snd_cwnd
+        sys_sendto(net.b, conn, bytes(3000), MSG_DONTWAIT, None)
+        net.run(4 * S)  # two timeouts
+        assert child.icsk_ca_state == opt.TCP_CA_Loss
+        stamp = pair.synacks[0].opt(8)
+        assert stamp is not None
+        echo = ts(1001, int.from_bytes(stamp[:4], "big"))
+        isn = pair.synacks[0].seq
+        net.inject(build_segment(A, 5000, PORT, 1005, isn + 1, ACK, options=echo))
+        assert (child.icsk_ca_state, net.b.mib.linux.TCPLossUndo) == (opt.TCP_CA_Open, 1)
+        assert child.snd_cwnd >= cwnd
+        net.inject(build_segment(A, 5000, PORT, 1005, 0, RST, options=echo))
+        sys_close(net.b, conn)
+        sys_close(net.b, pair.listener)
+        net.run(200 * S)
