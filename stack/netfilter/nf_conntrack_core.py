@@ -74,7 +74,6 @@ def nf_conntrack_in(skb: sk_buff, state: nf_hook_state) -> int:
             ret = nf_conntrack_handle_icmp(skb, dataoff, proto, state)
             if ret <= 0:
                 table.stat.error += 1
-                table.stat.invalid += 1
                 return -ret
             if skb.nfct is not None or skb.nfctinfo == nf_conntrack.IP_CT_UNTRACKED:
                 return netfilter.NF_ACCEPT

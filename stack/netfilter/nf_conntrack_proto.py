@@ -14,12 +14,14 @@ from stack.core.time64 import NSEC_PER_SEC
 from stack.core.uapi import ICMP_HLEN, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP
 from stack.inet.udp_flow import UDP_HLEN
 from stack.ipv4.icmp_codes import NR_ICMP_TYPES
+from stack.ipv6.addr import ipv6_addr_is_linklocal
+from stack.ipv6.ip6_icmp import NDISC_REDIRECT
 from stack.netfilter import nf_conntrack
 from stack.netfilter.nf_conntrack import nf_conn, nf_conntrack_tuple_hash
 from stack.netfilter.nf_conntrack_life import nf_ct_assured, nf_ct_refresh_acct
 from stack.netfilter.nf_conntrack_sum import nf_ct_sum_wrong
 from stack.netfilter.nf_conntrack_table import nf_conntrack_find_get
-from stack.netfilter.nf_conntrack_tuple import nf_ct_get_tuplepr, nf_ct_invert_tuple
+from stack.netfilter.nf_conntrack_tuple import nf_ct_get_tuplepr, nf_ct_invert_tuple, skb_bytes
 
 ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))
 """Unreachable, source quench, redirect, time exceeded, parameter problem."""
@@ -27,8 +29,9 @@ ICMP_VALID_NEW = frozenset((8, 13, 15, 17))
 """Echo, time stamp, information and address mask requests."""
 ICMPV6_VALID_NEW = frozenset((128, 139))
 """Echo and node information requests."""
-ICMPV6_NOCT = frozenset((130, 131, 132, 133, 134, 135, 136, 143))
+ICMPV6_NOCT = frozenset((130, 131, 132, 133, 134, 135, 136, 143, 151, 152))
 """Listener discovery, routers and neighbours, which are never tracked (noct_valid_new)."""
+RD_MSG_BYTES, ND_OPT_REDIRECT_HDR = 40, 4
 STREAM_AFTER_NS = 2 * NSEC_PER_SEC
 
 
@@ -91,9 +94,9 @@ def nf_conntrack_inet_error(
     skb: sk_buff, dataoff: int, state: nf_hook_state, outer_daddr: wide
 ) -> int:
     """net/netfilter/nf_conntrack_proto_icmp.c: make an ICMP error RELATED to the connection of the
-    packet that it quotes. -NF_ACCEPT: no such connection, or the error is for another host.
+    packet that it quotes at `dataoff`. -NF_ACCEPT: no such connection, or it is for another host.
     """
-    inner = nf_ct_get_tuplepr(skb, dataoff + ICMP_HLEN, state.pf)
+    inner = nf_ct_get_tuplepr(skb, dataoff, state.pf)
     if inner is None:
         return -netfilter.NF_ACCEPT
     inverse = nf_ct_invert_tuple(inner)
@@ -121,7 +124,7 @@ def nf_conntrack_icmpv4_error(skb: sk_buff, dataoff: int, state: nf_hook_state) 
         return -netfilter.NF_ACCEPT
     if kind not in ICMP_ERRORS:
         return netfilter.NF_ACCEPT
-    return nf_conntrack_inet_error(skb, dataoff, state, iphdr_at(skb, 0).daddr)
+    return nf_conntrack_inet_error(skb, dataoff + ICMP_HLEN, state, iphdr_at(skb, 0).daddr)
 
 
 def nf_conntrack_icmpv6_error(skb: sk_buff, dataoff: int, state: nf_hook_state) -> int:
@@ -132,9 +135,28 @@ def nf_conntrack_icmpv6_error(skb: sk_buff, dataoff: int, state: nf_hook_state) 
     if kind in ICMPV6_NOCT:
         skb.nfctinfo = nf_conntrack.IP_CT_UNTRACKED
         return netfilter.NF_ACCEPT
+    if kind == NDISC_REDIRECT:
+        return nf_conntrack_icmpv6_redirect(skb, dataoff, state)
     if kind >= 128:
         return netfilter.NF_ACCEPT
-    return nf_conntrack_inet_error(skb, dataoff, state, ipv6hdr_at(skb, 0).daddr)
+    return nf_conntrack_inet_error(skb, dataoff + ICMP_HLEN, state, ipv6hdr_at(skb, 0).daddr)
+
+
+def nf_conntrack_icmpv6_redirect(skb: sk_buff, dataoff: int, state: nf_hook_state) -> int:
+    """net/netfilter/nf_conntrack_proto_icmpv6.c: a redirect that quotes a packet is as an error."""
+    head = skb_bytes(skb, dataoff, RD_MSG_BYTES + 2)
+    if len(head) < RD_MSG_BYTES:
+        return -netfilter.NF_ACCEPT
+    if head[1]:
+        return netfilter.NF_ACCEPT
+    ip6h = ipv6hdr_at(skb, 0)
+    if ip6h.hop_limit != 255 or not ipv6_addr_is_linklocal(ip6h.saddr):
+        return -netfilter.NF_ACCEPT
+    if len(head) < RD_MSG_BYTES + 2 or not head[RD_MSG_BYTES + 1]:
+        return -netfilter.NF_ACCEPT
+    if head[RD_MSG_BYTES] != ND_OPT_REDIRECT_HDR:
+        return netfilter.NF_ACCEPT
+    return nf_conntrack_inet_error(skb, dataoff + RD_MSG_BYTES + 8, state, ip6h.daddr)
 
 
 def icmp_error(skb: sk_buff, dataoff: int, proto: int, state: nf_hook_state) -> bool:

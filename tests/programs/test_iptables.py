@@ -709,6 +709,69 @@ connected(); to(RST, 50, 0); tracked(); to(RST, 150, 0); tracked(); to(RST, 101,
 END
 """
 )
+ERRORS = (
+    ROUTER
+    + """
+ip -6 addr add fd00::1/64 dev in nodad
+for state in NEW INVALID UNTRACKED ESTABLISHED RELATED; do
+    for program in iptables ip6tables; do
+        $program -t mangle -A PREROUTING -m conntrack --ctstate $state
+    done
+done
+END
+python3 $DIR/route.py $DIR/rules <<'END'
+A, B = "10.1.0.5", "203.0.113.9"
+LINK, OTHER, OURS = (bytes.fromhex(one) for one in (
+    "fe800000000000000000000000000005", "fd000000000000000000000000000005",
+    "fd000000000000000000000000000001"))
+
+def ip6(src, dst, proto, data, at, hops=255, wrong=0):
+    pseudo = src + dst + struct.pack(">II", len(data), proto)
+    data = data[:at] + struct.pack(">H", csum(pseudo + data) ^ wrong) + data[at + 2:]
+    return struct.pack(">IHBB", 6 << 28, len(data), proto, hops) + src + dst + data
+
+def six(kind, code=0, src=LINK, rest=bytes(24), **more):
+    print("six", kind, code, len(rest), more)
+    os.write(ends["in"], ip6(src, OURS, 58, struct.pack(">BBH", kind, code, 0) + rest, 2, **more))
+    stats()
+
+def udp6(src, sport, dst, dport):
+    return ip6(src, dst, 17, struct.pack(">HHHHI", sport, dport, 12, 0, 0), 6)
+
+def four(*data):
+    print("four", *data)
+    body = struct.pack(">BBHI", *data[:2], 0, 7) + b"".join(data[2:])
+    os.write(ends["out"], ip(B, "192.0.2.1", 1, l4(B, B, 1, body, 2)))
+    stats()
+
+def stats():
+    sent("in", udp(A, 1000, B, 7))
+    for program in "iptables", "ip6tables":
+        os.system(f"{program} -t mangle -L PREROUTING -v -n -x | sed -n 's/0  .*ctstate//p'")
+    os.system("conntrack -S | grep -oE '(invalid|error|drop)=[0-9]*' |"
+        " awk -F= '{ sum[$1] += $2 } END { for (one in sum) print one, sum[one] }' | sort")
+
+for kind in *range(127, 138), 139, 143, 144, *range(150, 155), 200:
+    six(kind)
+six(128, wrong=1); six(151, wrong=1)
+quoted = udp6(OURS, 9, OTHER, 1000)
+os.write(ends["in"], udp6(OTHER, 1000, OURS, 9))
+six(1, rest=bytes(4) + quoted)
+for option in b"", b"\4", b"\4\0", b"\1\1" + bytes(6), b"\4\7" + bytes(6):
+    six(137, rest=bytes(36) + option + quoted * (len(option) > 2))
+whole = bytes(36) + b"\4\7" + bytes(6) + quoted
+six(137, 1, rest=whole); six(137, src=OTHER, rest=whole); six(137, rest=whole, hops=9)
+six(137, rest=whole[:-40]); six(137, rest=bytes(30))
+inner = udp("192.0.2.1", 1000, B, 7)
+for about in inner, inner[:10], udp(A, 1000, B, 7), tcp(A, 5, B, 6)[:24]:
+    four(3, 1, about)
+for kind in 0, 8, 13, 14, 15, 17, 18, 19, 42:
+    four(kind, 0)
+for proto in 1, 6, 17:
+    print("short", proto); os.write(ends["out"], ip(B, "192.0.2.1", proto, b"\3\1\0")); stats()
+END
+"""
+)
 ROWS = {
     "chains": Row(CHAINS, NO_TIME, TOOLS),
     "matches": Row(
@@ -726,6 +789,7 @@ ROWS = {
     "NAT": Row(NATS, (), (*TOOLS, "conntrack")),
     "ufw and docker": Row(FIREWALLS, NO_TIME, (*TOOLS, "ping")),
     "router": Row(ROUTES, (), TOOLS, forwards=True),
+    "errors": Row(ERRORS, (), (*TOOLS, "conntrack"), forwards=True),
     "resets": Row(RESETS, (), (*TOOLS, "conntrack"), forwards=True),
     "ways back": Row(WAYS_BACK, (), TOOLS, forwards=True),
     "what is changed": Row(MANGLES, (), (*TOOLS, "ping")),
