@@ -1,5 +1,16 @@
 """net/netfilter/nft_exthdr.c: extension headers of IPv6, options of IPv4 and TCP, chunks of SCTP;
-options of TCP can be changed and removed."""
+options of TCP can be changed and removed.
+
+    nft_exthdr.eval     by its registers one of
+        get                 find the header, and read it
+        set                 write into an option of TCP
+        strip               tcp_strip_options: overwrite it with no-operations
+    find                the header in the packet, by the protocol (NFT_EXTHDR_OP_*)
+        ipv6_find_hdr, ipv4_find_option, options of tcp_header, sctp_find_chunk
+
+xt_target.py changes options with skb_replace16 and tcp_strip_options, too. xt_ipv6.py calls
+ipv6_find_hdr. There is no state but that of the expression.
+"""
 
 from __future__ import annotations
 

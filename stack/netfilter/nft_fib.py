@@ -154,8 +154,8 @@ def fib6_device(
 
 
 class nft_fib(nft_expr):
-    """Look up the packet's source or destination (FLAGS) in the routing tables, and write RESULT
-    into the register DREG: the interface's index or name, or the type of the address (RTN_*).
+    """Look up the packet's source or destination (FLAGS) in the routing tables. The register DREG
+    gets RESULT: the interface's index or name, or the type of the address (RTN_*).
 
     EINVAL: an attribute is missing, not one address in FLAGS, no such RESULT.
     """
