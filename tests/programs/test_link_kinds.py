@@ -336,6 +336,19 @@ ROWS = {
         ip link set m3 type macvlan macaddr set $S; ip -d link show m3; ip -j -d link show m3
         ip link set m3 type macvlan macaddr del 02:00:00:00:00:07; ip -d link show m3
         ip link set m3 type macvlan macaddr del 02:00:00:00:00:77; echo $?
+        python3 - <<'END'
+import socket, struct
+def attr(kind, data):
+    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) & 3)
+with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as s:
+    for which in range(4):  # IFLA_MACVLAN_MACADDR_MODE, without an address
+        data = attr(1, struct.pack("=I", 16)) + attr(3, struct.pack("=I", which))
+        body = bytes(16) + attr(5, struct.pack("=I", socket.if_nametoindex("v0")))
+        body += attr(18, attr(1, b"macvlan") + attr(2, data))
+        s.send(struct.pack("=IHHII", 16 + len(body), 16, 0x605, 1, 0) + body)
+        print(which, struct.unpack_from("=i", s.recv(4096), 16))
+END
+        for one in macvlan0 macvlan1; do ip link del $one; done
         ip link set m3 type macvlan macaddr flush; ip -d link show m3
         ip link set m3 type macvlan macaddr add 03:00:00:00:00:05; echo $?
         ip link set m3 type macvlan macaddr set $S; ip link set m3 type macvlan mode vepa
