@@ -52,7 +52,6 @@ from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_connection_sock import inet_csk_listen_start
 from stack.inet.inet_sock import inet_sock
 from stack.inet.protosw import (
-    INET_PROTOSW_ICSK,
     INET_PROTOSW_REUSE,
     inet_protosw,
     inet_protosw_find,
@@ -87,7 +86,6 @@ def inet_create_sock(
     sk.sk_af = af_ops_of[family]
     if answer.flags & INET_PROTOSW_REUSE:
         sk.sk_reuse = SK_CAN_REUSE
-    sk.is_icsk = bool(answer.flags & INET_PROTOSW_ICSK)
     if sock.type == uapi.SOCK_RAW:
         sk.inet_num = protocol
         sk.hdrincl = protocol == uapi.IPPROTO_RAW

@@ -105,8 +105,6 @@ class inet_sock(sock):
     """The IPv4 identification of the next packet."""
     rx_dst_ifindex: i32 = row(0, clone=FRESH)
     """The device that sk_rx_dst belongs to."""
-    is_icsk: bool = row(False, hot=True)
-    """It is an inet_connection_sock."""
     bind_address_no_port: bool = row(False)
     """IP_BIND_ADDRESS_NO_PORT: connect() chooses the port, not bind()."""
     local_port_range: tuple[int, int] = row((0, 0))

@@ -15,7 +15,6 @@ from stack.core.uapi import IPPROTO_IP, SOCK_MAX
 
 INET_PROTOSW_REUSE = 0x01
 INET_PROTOSW_PERMANENT = 0x02
-INET_PROTOSW_ICSK = 0x04
 
 
 @state

@@ -34,7 +34,6 @@ from stack.inet.pimreg import IPPROTO_PIM
 from stack.inet.ping import ping_init
 from stack.inet.protocol import inet_add_protocol, net_protocol, new_inet_protos
 from stack.inet.protosw import (
-    INET_PROTOSW_ICSK,
     INET_PROTOSW_PERMANENT,
     INET_PROTOSW_REUSE,
     inet_protosw,
@@ -128,7 +127,7 @@ inetsw_array = (
         uapi.IPPROTO_TCP,
         tcp_prot,
         inet_stream_ops,
-        INET_PROTOSW_PERMANENT | INET_PROTOSW_ICSK,
+        INET_PROTOSW_PERMANENT,
     ),
     inet_protosw(
         uapi.SOCK_DGRAM, uapi.IPPROTO_UDP, udp_prot, inet_dgram_ops, INET_PROTOSW_PERMANENT

@@ -28,7 +28,6 @@ from stack.inet.inet_ops import inet_proto_ops
 from stack.inet.inet_sock import inet_sock
 from stack.inet.pimreg import IPPROTO_PIM
 from stack.inet.protosw import (
-    INET_PROTOSW_ICSK,
     INET_PROTOSW_PERMANENT,
     INET_PROTOSW_REUSE,
     inet_protosw,
@@ -171,7 +170,7 @@ tcpv6_protosw = inet_protosw(
     uapi.IPPROTO_TCP,
     tcpv6_prot,
     inet6_stream_ops,
-    INET_PROTOSW_PERMANENT | INET_PROTOSW_ICSK,
+    INET_PROTOSW_PERMANENT,
 )
 inetsw6_array = (
     inet_protosw(

@@ -23,7 +23,6 @@ OLD_SLOT = "a slot that older Linux had, which drawings of its stack show"
 UNREAD: dict[str, str] = {
     "e1000_adapter.hw_errors": "failures that the driver survived; tests look at it",
     "e1000_adapter.tx_hang_count": "what e1000_tx_timeout was called for; tests look at it",
-    "inet_connection_sock.icsk_sync_mss": "options read it by getattr: not every socket has it",
     "irq_desc.unhandled": "/proc/irq/N/spurious of Linux; tests look at it",
     "Net.arp_conflicts": "addresses that another host claimed; tests look at it",
     "nd_state.ra_refused": "what router advertisements gave beyond the limits; tests look at it",

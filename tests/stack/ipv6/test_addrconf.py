@@ -12,12 +12,19 @@ from stack import proc
 from stack.core.dev import dev_close, dev_open, dev_set_mtu
 from stack.core.neigh_gc import pneigh_create, pneigh_delete
 from stack.core.netdevice import NETDEV_DOWN, NETDEV_UP
+from stack.core.uapi import RTM_DELADDR, RTM_NEWADDR
 from stack.host import Host
 from stack.ipv6.addr import format_addr6, ipv6_eth_mc_map
 from stack.ipv6.addrconf import inet6_addr_add
 from stack.ipv6.addrconf_addr import register_inet6addr_notifier, unregister_inet6addr_notifier
 from stack.ipv6.addrconf_prefix import inet6_set_iftoken
-from stack.ipv6.if_inet6 import IFA_F_NODAD
+from stack.ipv6.if_inet6 import (
+    IFA_F_DADFAILED,
+    IFA_F_DEPRECATED,
+    IFA_F_NODAD,
+    IFA_F_TEMPORARY,
+    inet6_ifaddr,
+)
 from tests.stack.core.wire import add_wire_device
 from tests.stack.ipv6.conformance_nd import (
     ALL_NODES,
@@ -146,6 +153,52 @@ def test_listeners_hear_of_addresses(net: Net6) -> None:
     unregister_inet6addr_notifier(net.host, listen)
     net.host.ifconfig(net.wire.dev.name, "2001:db8:7::1/64")
     assert heard == [(NETDEV_UP, "2001:db8:7::1"), (NETDEV_DOWN, "2001:db8:7::1")]
+
+
+def monitored(net: Net6) -> list[tuple[str, str]]:
+    """What `ip monitor` hears of global IPv6 addresses from now on: change, and state of each."""
+    heard: list[tuple[str, str]] = []
+    names = {RTM_NEWADDR: "new", RTM_DELADDR: "deleted"}
+    words = (
+        (IFA_F_DADFAILED, "duplicate"),
+        (IFA_F_DEPRECATED, "deprecated"),
+        (IFA_F_TEMPORARY, "temporary"),
+    )
+
+    def hear(kind: int, about: object, _flags: int) -> None:
+        if isinstance(about, inet6_ifaddr) and about.addr >> 125 == 1:
+            heard.append((names[kind], "".join(word for f, word in words if about.flags & f)))
+
+    net.host.rtnl = hear
+    return heard
+
+
+def test_monitors_hear_of_the_end_of_lifetimes(net: Net6) -> None:
+    heard = monitored(net)
+    net.inject(ra(prefix(validlifetime=20, preferredlifetime=10), life=0))
+    net.run(3 * SEC)
+    assert heard[-1] == ("new", "")
+    heard.clear()
+    net.run(7 * SEC)
+    assert heard == [("new", "deprecated")]
+    net.inject(ra(prefix(validlifetime=20, preferredlifetime=10), life=0))
+    assert heard[1:] == [("new", "")]
+
+
+def test_monitors_hear_of_temporary_addresses_and_of_duplicates() -> None:
+    net = make(fresh=False, sysctl={f"{CONF}use_tempaddr": 1})
+    net.inject(ra(prefix(validlifetime=7200, preferredlifetime=3600), life=0))
+    net.run(3 * SEC)
+    heard = monitored(net)
+    net.inject(ra(prefix(validlifetime=7200, preferredlifetime=3600), life=0))
+    assert heard == [("new", ""), ("new", "temporary")]
+    heard.clear()
+    inet6_addr_add(net.wire.dev, ip6("2001:db8:7::1"), 64)
+    net.run(SEC // 2)
+    net.inject(na("2001:db8:7::1", dst=ALL_NODES, flags="O"))
+    net.run(SEC)
+    assert heard == [("new", ""), ("new", "duplicate")]
+    net.host.close()
 
 
 def test_keep_addr_on_down() -> None:
