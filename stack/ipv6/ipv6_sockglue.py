@@ -40,7 +40,7 @@ from stack.core.sockopt_table import (
     swapped_int,
     switch,
 )
-from stack.core.tcp_states import TCP_ESTABLISHED
+from stack.core.tcp_states import TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN
 from stack.core.uapi import AF_INET, CAP_NET_ADMIN, CAP_NET_RAW, IPV6_MIN_MTU, SOL_IP, SOL_IPV6
 from stack.inet.af_ops import af_ops_of
 from stack.inet.inet_sock import inet_sock
@@ -106,7 +106,7 @@ def ipv6_update_options(sk: inet_sock, np: ipv6_pinfo, opt: ipv6_txoptions | Non
     np.opt = opt
     if isinstance(sk, tcp_sock):
         sk.icsk_ext_hdr_len = opt.tot_len if opt is not None else 0
-        if sk.sk_state == TCP_ESTABLISHED:
+        if sk.sk_state not in (TCP_CLOSE, TCP_LISTEN):
             sk.icsk_sync_mss(sk, sk.icsk_pmtu_cookie)
     sk_dst_reset(sk)
 

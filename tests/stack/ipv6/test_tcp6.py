@@ -11,7 +11,7 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6
 from fastpath.base.skbuff import sk_buff
 from stack.core.rows import rows_of
 from stack.core.sockaddr import sockaddr
-from stack.core.uapi import AF_INET, AF_INET6
+from stack.core.uapi import AF_INET, AF_INET6, IPV6_DSTOPTS, SOL_IPV6
 from stack.inet.icsk_af_ops import inet_connection_sock_af_ops
 from stack.ipv6.addr import ipv6_addr_set_v4mapped, parse_addr6
 from stack.ipv6.af_inet6 import inet6_getname
@@ -107,6 +107,18 @@ def test_half_close() -> None:
         assert server.state == "CLOSE"
         # TIME_WAIT answers a retransmitted FIN, over IPv6.
         assert net.a.tcp_death_row.tw_refcount == 1
+
+
+def test_an_extension_header_makes_segments_smaller_after_the_peers_fin_too() -> None:
+    with TcpNet6() as net:
+        client, server = net.pair()
+        client.shutdown(2)
+        assert net.run_until(lambda: server.state == "CLOSE_WAIT", 10 * S)
+        unknown = b"\x1e\x0c" + bytes(12)  # RFC 4727: an option that a receiver skips
+        server.setsockopt(IPV6_DSTOPTS, b"\0\1" + unknown, SOL_IPV6)
+        server.send(bytes(20_000))
+        net.run(S)
+        assert client.recv_all() == bytes(20_000)
 
 
 def test_nobody_listens_is_a_reset() -> None:
