@@ -108,6 +108,11 @@ class fqdir(Generic[Q]):
         self.mib = mib
 
 
+def inet_frag_full(fq: fqdir[Any], high_thresh: int) -> bool:
+    """inet_frag_find's first question: no more fragments, above the limit or if it is 0."""
+    return not high_thresh or fq.mem > high_thresh
+
+
 def inet_frag_start(qp: inet_frag_queue, time_s: int) -> None:
     """net/ipv4/inet_fragment.c inet_frag_create: insert a new queue and start its timer."""
     qp.fqdir.queues[qp.key] = qp

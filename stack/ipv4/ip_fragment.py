@@ -28,6 +28,7 @@ from stack.inet.inet_fragment import (
     fqdir,
     fqdir_exit,
     inet_frag_expire,
+    inet_frag_full,
     inet_frag_purge,
     inet_frag_put,
     inet_frag_queue,
@@ -75,10 +76,10 @@ def ip_find(net: Net, iph: iphdr, user: int) -> ipq | None:
     """net/ipv4/ip_fragment.c: the queue of a fragment, made when new; None above the limit."""
     fq = net.ipv4.frags
     key = (iph.id, iph.saddr, iph.daddr, iph.protocol, user)
+    if inet_frag_full(fq, net.sysctl.ipfrag_high_thresh):
+        return None
     qp = fq.queues.get(key)
     if qp is None:
-        if fq.mem > net.sysctl.ipfrag_high_thresh:
-            return None
         qp = ipq(net, fq, key, ip_expire)
         if net.sysctl.ipfrag_max_dist:
             qp.rid = inet_getpeer_v4(net, iph.saddr).rid

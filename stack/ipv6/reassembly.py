@@ -33,6 +33,7 @@ from stack.inet.inet_fragment import (
     fqdir,
     fqdir_exit,
     inet_frag_expire,
+    inet_frag_full,
     inet_frag_purge,
     inet_frag_put,
     inet_frag_queue,
@@ -142,10 +143,10 @@ def fq_find(net: Net, ident: int, skb: sk_buff, user: int) -> frag_queue | None:
     daddr = iph.daddr
     iif = skb.dev.ifindex if rt6_need_strict(daddr) and skb.dev is not None else 0
     key = (ident, iph.saddr, daddr, iif, user)
+    if inet_frag_full(fq, net.ipv6.sysctl.ip6frag_high_thresh):
+        return None
     qp = fq.queues.get(key)
     if qp is None:
-        if fq.mem > net.ipv6.sysctl.ip6frag_high_thresh:
-            return None
         qp = frag_queue(net, fq, key, ip6_frag_expire)
         inet_frag_start(qp, net.ipv6.sysctl.ip6frag_time)
     assert isinstance(qp, frag_queue)

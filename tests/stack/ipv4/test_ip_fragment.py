@@ -189,6 +189,28 @@ def test_memory_limit_refuses_new_datagrams(net: Net) -> None:
     settled(net)
 
 
+def test_above_the_limit_waiting_datagrams_get_no_fragments_either(net: Net, fd: int) -> None:
+    net.host.sysctl.ipfrag_low_thresh = 10000
+    net.host.sysctl.ipfrag_high_thresh = 20000
+    first, last = pieces(bytes(2000), [100], ident=1)
+    net.inject(first)
+    for ident in range(2, 50):
+        net.inject(pieces(bytes(2000), [100], ident=ident)[0])
+    net.inject(last)
+    assert read(net, fd) is None
+    net.run(31 * SEC)
+    settled(net)
+
+
+def test_a_limit_of_0_ends_reassembly(net: Net, fd: int) -> None:
+    net.host.sysctl.ipfrag_low_thresh = 0
+    net.host.sysctl.ipfrag_high_thresh = 0
+    for frag in pieces(bytes(2000), [100]):
+        net.inject(frag)
+    assert read(net, fd) is None
+    assert net.host.mib.ip.ReasmFails == 2
+
+
 def test_too_many_other_fragments_restart_the_queue(net: Net, fd: int) -> None:
     net.host.sysctl.ipfrag_max_dist = 4
     old = pieces(b"old" * 500, [100], ident=1)
@@ -209,6 +231,7 @@ def test_different_protocol_or_id_do_not_mix(net: Net, fd: int) -> None:
 
 
 def test_thousands_of_tiny_fragments(net: Net, fd: int) -> None:
+    net.host.sysctl.ipfrag_high_thresh = 16 << 20  # each holds a whole buffer
     payload = bytes(i % 251 for i in range(20000))
     for frag in pieces(payload, list(range(1, 2501))):
         net.inject(frag)

@@ -58,6 +58,8 @@ def test_a_flood_of_first_fragments_stops_at_the_memory_limit() -> None:
     assert 60000 < frags.mem < 64000
     assert len(frags.queues) < 40
     only(net, "NOMEM")
+    net.inject(v6(FRAGMENT, fragment(ICMPV6, 800, False, 0, BIG[800:])))
+    assert net.ip_sent() == []
     net.run(61 * SEC)
     assert (frags.mem, frags.queues) == (0, {})
     only(net, "NOMEM", "FRAG_REASM_TIMEOUT")
