@@ -184,8 +184,9 @@ def two_hosts(
             Host(name=name, clock=clock, ram_bytes=ram_bytes, seed=f"{seed}/{name}", sysctl=sysctl)
             for name in names
         ]
-        for number, host in enumerate(hosts):
+        for host in hosts:
             failed.callback(host.close)
+        for number, host in enumerate(hosts):
             add_nic(
                 host,
                 links[number],

@@ -44,7 +44,10 @@ SETS = {
     "remove": Faults(remove_ns=6 * SECOND_NS),
 }
 STOPS = {
-    ("ours", "eeprom"): "the driver refuses a card whose checksum is wrong",
+    (
+        "ours",
+        "eeprom",
+    ): "an interface whose EEPROM's checksum is wrong has no address to open it with",
     ("ours", "remove"): "the card is gone",
     ("ours", "reset"): "the driver sees a reset when it next sends, and TCP may give up before",
     ("c", "remove"): "the card is gone",

@@ -259,6 +259,7 @@ def test_nothing_stays_open_when_two_hosts_cannot_be_made(
     with pytest.raises(OSError) as found:  # noqa: PT011  # the driver's, or the interface's
         two_hosts(clock, capture=tmp_path / "cable.pcapng", **options)
     assert (tmp_path / "cable.pcapng").stat().st_size > 0  # closed
+    assert clock.run_until_idle()
     assert clock.next_ns() is None
     del found
 
@@ -267,6 +268,7 @@ def test_nothing_stays_open_when_a_lan_cannot_be_made() -> None:
     clock = VirtualClock()
     with pytest.raises(OSError) as found:  # noqa: PT011
         lan(2, clock, mtu=20)
+    assert clock.run_until_idle()
     assert clock.next_ns() is None
     del found
 
@@ -274,11 +276,14 @@ def test_nothing_stays_open_when_a_lan_cannot_be_made() -> None:
 def test_the_link_of_a_card_that_no_driver_took_is_free() -> None:
     clock = VirtualClock()
     one, other = pair(clock)
-    with Host(name="a", clock=clock) as host:
+    with (
+        Host(name="a", clock=clock) as host,
+        Host(name="b", clock=clock, drivers=False) as other_os,
+    ):
         with pytest.raises(OSError, match="no driver took the 82540EM"):
-            add_nic(host, one, faults=Faults(eeprom_bits=1))
-        add_nic(host, other, wait=False)
-        add_nic(host, one)
+            add_nic(other_os, one)
+        add_nic(host, one, wait=False)
+        add_nic(host, other)
 
 
 def test_two_hosts_record_a_nic_each(tmp_path: Path) -> None:
