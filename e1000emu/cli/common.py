@@ -85,9 +85,7 @@ def link_option(*, switch: bool = False, default: str | None = None) -> Callable
         multiple=True,
         callback=only_once,
         metavar="LINK",
-        help="What the NIC is plugged into: "
-        + ", ".join(kind.form for kind in LINKS.values())
-        + ".",
+        help="Link of the NIC: " + ", ".join(kind.form for kind in LINKS.values()) + ".",
     )
 
 
@@ -116,8 +114,8 @@ faults_option = click.option(
     type=FAULTS,
     help="Let the NIC's hardware fail, the same way for the same seed: flap=5s, down=200ms, "
     "phy_busy=10%, phy_busy_ns=1ms, eeprom_bits=1, abort=tx-data:3, irq_lost=1%, irq_late=10%, "
-    "irq_late_ns=1ms, overrun=1%, writeback=1ms, reset=30s, remove=60s, seed=7. These are the "
-    "arguments of `Faults`, with commas between.",
+    "irq_late_ns=1ms, overrun=1%, writeback=1ms, reset=30s, remove=60s, seed=7: the arguments of "
+    "`Faults`, with commas between.",
 )
 
 
