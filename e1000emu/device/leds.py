@@ -64,7 +64,8 @@ class Leds:
         self._stats = stats
         self._link_unit = link_unit
         self._clock = clock
-        self._seen = dict.fromkeys((ACTIVITY, COLLISION), (0, -ACTIVITY_NS))
+        names: tuple[tuple[str, ...], ...] = ACTIVITY, COLLISION
+        self._seen = dict.fromkeys(names, (0, -ACTIVITY_NS))
         """The count at the last look, and when it had last changed."""
 
     def _active(self, names: tuple[str, str], now_ns: int) -> bool:
