@@ -27,7 +27,6 @@ UNREAD: dict[str, str] = {
     "Net.arp_conflicts": "addresses that another host claimed; tests look at it",
     "nd_state.ra_refused": "what router advertisements gave beyond the limits; tests look at it",
     "neigh_parms.anycast_delay": "told and set by name; nothing waits for it on Linux, either",
-    "nf_queue_entry.queuenum": "for the handler of a queue, which an application gives",
     "proto.clear_sk": OLD_SLOT,
     "proto.compat_getsockopt": OLD_SLOT,
     "proto.compat_setsockopt": OLD_SLOT,
@@ -105,8 +104,7 @@ UNNAMED: dict[str, str] = {
         (
             *("unregister_security", "inet_del_protocol", "inet6_del_protocol"),
             *("inet_unregister_protosw", "tcp_unregister_congestion_control"),
-            *("e1000_exit_module", "nf_unregister_queue_handler", "nf_register_queue_handler"),
-            *("nf_reinject", "xfrm_policy_flush"),
+            *("e1000_exit_module", "xfrm_policy_flush"),
         ),
         "for modules and applications outside the stack",
     ),
