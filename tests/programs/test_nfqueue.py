@@ -1,8 +1,9 @@
 """nfnetlink_queue on our hosts and in a namespace of the kernel: what a program asks of it, the
 messages byte by byte, and what becomes of packets by its verdicts.
 
-The programs are Python with a netlink socket, and one in C with Debian's libnetfilter-queue. Each
-script has a socket with SO_TIMESTAMP, so that packets have times: which times is taken out.
+The programs are Python with a netlink socket, one in C with Debian's libnetfilter-queue, and
+dhcpoptinj, which adds options to DHCP requests. Each script in Python has a socket with
+SO_TIMESTAMP, so that packets have times: which times is taken out.
 """
 
 from __future__ import annotations
@@ -544,6 +545,24 @@ client.send(b"hello"); told(1, ACCEPT); print(taken.recv(9), client.getpeername(
 run("iptables-save -c | grep dport; nft list table ip t | grep counter"); nothing()
 END
 """
+DHCPOPTINJ = """
+cd $DIR
+iptables -A OUTPUT -p udp --dport 67 -j NFQUEUE --queue-num 12
+dhcpoptinj -f -d -q 12 -o 0c:61:62:63 -o 52:01:04:de:ad:be:ef > log 2>&1 & p=$!
+until grep -q '^ *12 ' /proc/net/netfilter/nfnetlink_queue; do sleep 0.05; done
+python3 - <<'END'
+import socket
+server, client = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+server.bind(("127.0.0.1", 67)); client.bind(("127.0.0.1", 68)); server.settimeout(20)
+head = bytes([1, 1, 6, 0]) + bytes(232) + bytes.fromhex("63825363")
+for options in b"\\x35\\1\\1\\xff", b"\\x35\\1\\3\\x37\\3\\1\\3\\6\\xff" + bytes(40), b"":
+    client.sendto(head + options, ("127.0.0.1", 67))
+    data, name = server.recvfrom(2000)
+    print(len(data), data[240:].hex(), name)
+END
+tr -s ' ' < /proc/net/netfilter/nfnetlink_queue | cut -d' ' -f2,4-
+kill $p; wait $p 2> /dev/null; echo $?; cat log
+"""
 TABLES = ("nft", "iptables", "ip6tables")
 JUDGE = r"""
 #include <arpa/inet.h>
@@ -653,6 +672,7 @@ ROWS = {
     "targets": Row(TARGETS, tools=TABLES),
     "streams": Row(STREAMS, tools=TABLES),
     "connections": Row(CONNECTIONS, tools=TABLES),
+    "dhcpoptinj": Row(DHCPOPTINJ, ((r"\b[\d:]{8}\b", "time"),), ("iptables", "dhcpoptinj")),
 }
 FORWARDS = {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}
 
