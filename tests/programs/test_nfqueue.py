@@ -470,7 +470,7 @@ def judge():
         found = packet(judges); attrs = dict(found.attrs)
         info = int.from_bytes(attrs.get("skb_info", b""), "big")
         seen.add((len(attrs["payload"]) > 1500, bool(info & 2)))
-        again = [] if info & 2 or found.number % 3 else [payload(attrs["payload"])]
+        again = [] if info & 3 or found.number % 3 else [payload(attrs["payload"])]
         tell(1, header(ACCEPT, found.number), *again, queue=found.queue, by=judges)
 threading.Thread(target=judge, daemon=True).start()
 data = b"0123456789" * 100000
