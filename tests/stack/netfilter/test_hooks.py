@@ -269,6 +269,39 @@ def test_queue_and_reinject(path: Path, point: int) -> None:
     assert len(later) == 2
 
 
+def test_other_bits_of_a_verdict_count_as_on_linux(path: Path) -> None:
+    """NF_ACCEPT with them is NF_STOP, and NF_REPEAT with them is NF_DROP."""
+    waiting: list[nf_queue_entry] = []
+    behind: list[int] = []
+
+    def later(skb: Any, state: Any) -> int:
+        behind.append(skb.len)
+        return NF_ACCEPT
+
+    router = path.net.router
+    nf_register_queue_handler(router, 3, waiting.append)
+    path.hook(NF_INET_FORWARD, later)
+    path.hook(NF_INET_FORWARD, lambda *_: NF_QUEUE_NR(3))
+    for text in (b"one", b"two", b"three"):
+        path.send(text)
+    path.got()
+    with router.lock:
+        nf_reinject(waiting[0], 1 << 16 | NF_ACCEPT)
+        nf_reinject(waiting[1], 1 << 16 | NF_REPEAT)
+        nf_reinject(waiting[2], NF_ACCEPT)
+    assert path.got() == [b"one", b"three"]
+    assert len(behind) == 1
+
+
+def test_a_handler_that_fails_drops_the_packet(path: Path) -> None:
+    router = path.net.router
+    nf_register_queue_handler(router, 3, lambda entry: -errno.ENOBUFS)
+    path.hook(NF_INET_FORWARD, lambda *_: NF_QUEUE_NR(3) | NF_VERDICT_FLAG_QUEUE_BYPASS)
+    path.send(b"x")
+    assert path.got() == []
+    assert sum(router.drop_reasons.values()) == 1
+
+
 def test_a_queue_without_listener_drops_or_lets_pass(path: Path) -> None:
     verdicts = [NF_QUEUE_NR(9), NF_QUEUE_NR(9) | NF_VERDICT_FLAG_QUEUE_BYPASS]
     path.hook(NF_INET_FORWARD, lambda *_: verdicts.pop(0))
