@@ -200,7 +200,9 @@ exec(sys.stdin.read())
 END
 ask() { python3 $DIR/ask.py; }
 """
-CONFIGURATION = f"""{ASK}
+CONFIGURATION = (
+    ASK
+    + """
 ask <<'END'
 config(command(BIND)); config(command(BIND)); config(command(UNBIND), queue=6)
 config(command(0), queue=6); config(command(7), queue=6); config(command(7)); config(queue=6)
@@ -228,6 +230,7 @@ table(); print(oct(os.stat(TABLE).st_mode))
 other.close(); table(); config(queue=9); config(command(BIND), queue=300); table()
 END
 """
+)
 RULES = """
 each() { iptables -w "$@"; ip6tables -w "$@"; }
 each -A OUTPUT -p udp --dport 5 -m mark --mark 9 -j ACCEPT
@@ -245,7 +248,10 @@ table inet t {
 }
 END
 """
-VERDICTS = f"""{ASK}{RULES}
+VERDICTS = (
+    ASK
+    + RULES
+    + """
 ask <<'END'
 five, six, sender = bound(5), bound(6), bound(1000)
 five6, sender6 = bound(5, "::1"), bound(1000, "::1")
@@ -287,10 +293,10 @@ for _ in range(12):
     last = packet()
     old = dict(last.attrs)["payload"]
     for new in (
-        {{26: old, 27: changed(last, b"longer " * 9), 28: changed(last, b""),
+        {26: old, 27: changed(last, b"longer " * 9), 28: changed(last, b""),
           29: changed(last, b"y" * 1400), 30: changed(last, b"z" * 9000), 31: old[:20],
           32: old[:19], 33: b"", 34: old + b"behind", 35: changed(last, b"w" * 65000),
-          36: old[:4] + b"no IP header", 37: changed(last, b"w" * 65487)}}[last.number],
+          36: old[:4] + b"no IP header", 37: changed(last, b"w" * 65487)}[last.number],
     ):
         verdict(last.number, ACCEPT, payload(new)); got(five)
 sender6.sendto(b"six", ("::1", 5)); verdict(told().number); got(five6)
@@ -301,7 +307,10 @@ send(b"to 8"); sender.sendto(b"elsewhere", ("127.0.0.1", 5)); told(2); table()
 nothing(); run("iptables-save -c | grep dport; nft list table inet t | grep counter")
 END
 """
-PACKETS = f"""{ASK}
+)
+PACKETS = (
+    ASK
+    + """
 ip link add w0 type veth peer name w1; ip link add x0 type veth peer name x1
 for dev in w0 w1 x0 x1; do
     ip link set $dev address 02:00:00:00:00:0$((i += 1)) addrgenmode none up
@@ -376,7 +385,11 @@ pinging = threading.Thread(target=os.system, args=("ping -qc 1 ::1 > /dev/null",
 pinging.start(); told(1, ACCEPT); pinging.join(); nothing()
 END
 """
-DROPS = f"""{ASK}{RULES}
+)
+DROPS = (
+    ASK
+    + RULES
+    + """
 ask <<'END'
 five, six, sender = bound(5), bound(6), bound(1000)
 def send(count, port=5):
@@ -393,7 +406,7 @@ other.close(); got(six); table(); send(1, 6); got(six)
 config(command(BIND), params(2)); send(2); told(2)
 run("nft add table inet u; nft delete table inet u"); table()
 run("nft add chain inet t c; nft delete chain inet t c"); table()
-run("nft add chain inet t c {{ type filter hook input priority 7\\\\; }}"); table()
+run("nft add chain inet t c { type filter hook input priority 7\\\\; }"); table()
 run("nft delete chain inet t c"); table(); verdict(2); got(five)
 send(2); told(2); run("nft delete chain inet t later"); table(); batch(9); got(five)
 run("ip link add v0 type veth peer name v1; ip addr add 10.9.0.1/24 dev v0")
@@ -413,8 +426,11 @@ except OSError as exc:
     print(errno.errorcode[exc.errno])
 END
 """
-TARGETS = f"""{ASK}
-t() {{ iptables "$@" 2>&1; echo "$* : $?"; }}; t6() {{ ip6tables "$@" 2>&1; echo "6 $* : $?"; }}
+)
+TARGETS = (
+    ASK
+    + """
+t() { iptables "$@" 2>&1; echo "$* : $?"; }; t6() { ip6tables "$@" 2>&1; echo "6 $* : $?"; }
 t -A OUTPUT -p udp --dport 1 -j NFQUEUE
 t -A OUTPUT -p udp --dport 2 -j NFQUEUE --queue-num 65535
 t -A OUTPUT -p udp --dport 3 -j NFQUEUE --queue-num 4 --queue-bypass
@@ -430,7 +446,7 @@ iptables-save | grep NFQUEUE; ip6tables-save | grep NFQUEUE
 ask <<'END'
 for queue in 0, 2, *range(10, 20), 65535:
     tell(2, command(BIND), params(2), queue=queue)
-sender, addresses = bound(1000, "0.0.0.0"), [f"127.0.0.{{n}}" for n in range(1, 60)]
+sender, addresses = bound(1000, "0.0.0.0"), [f"127.0.0.{n}" for n in range(1, 60)]
 def send(*ports, address="127.0.0.1"):
     for port in ports:
         sender.sendto(b"hello", (address, port)); found = packet()
@@ -451,11 +467,14 @@ for port in 4, 5:
                 one.sendto(b"x", (address, port)); pairs[address, 1].add(numbers()[0])
         with bound(2000, address) as one:
             one.sendto(b"x", ("127.0.0.1", port)); pairs[address, 1].add(numbers()[0])
-    print(port, {{len(found) for found in pairs.values()}}, len(set().union(*pairs.values())) > 6)
+    print(port, {len(found) for found in pairs.values()}, len(set().union(*pairs.values())) > 6)
 nothing()
 END
 """
-STREAMS = f"""{ASK}
+)
+STREAMS = (
+    ASK
+    + """
 ip link set lo mtu 1500
 for tables in iptables ip6tables; do
     $tables -A INPUT -p tcp --dport 2000 -j NFQUEUE --queue-num 5
@@ -491,7 +510,7 @@ for address, family in ("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6):
         threads = [threading.Thread(target=sends, args=(one,)) for one in (client, taken)]
         for one in threads:
             one.start()
-        print(address, whole, received(client), received(taken), sorted(seen - {{(False, False)}}))
+        print(address, whole, received(client), received(taken), sorted(seen - {(False, False)}))
         for one in threads:
             one.join()
         for one in client, taken, server:
@@ -499,23 +518,26 @@ for address, family in ("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6):
 os._exit(0)
 END
 """
-CONNECTIONS = f"""{ASK}
+)
+CONNECTIONS = (
+    ASK
+    + """
 nft -f - <<'END'
-table ip t {{
-    chain nat {{
+table ip t {
+    chain nat {
         type nat hook output priority -100
         udp dport 7 redirect to :70
         tcp dport 2001 redirect to :2000
-    }}
-    chain in {{
+    }
+    chain in {
         type filter hook input priority 0
         ct state new udp dport 8 counter
         ct state established counter
         ct state invalid counter
-    }}
-}}
+    }
+}
 END
-t() {{ iptables -A OUTPUT "$@"; }}
+t() { iptables -A OUTPUT "$@"; }
 t -p udp --dport 70 -m conntrack --ctstate NEW -j NFQUEUE --queue-num 5
 t -p udp --dport 8 -m conntrack --ctstate NEW -j NFQUEUE --queue-num 5
 t -p tcp --dport 2000 -j NFQUEUE --queue-num 6 --queue-bypass
@@ -545,6 +567,7 @@ client.send(b"hello"); told(1, ACCEPT); print(taken.recv(9), client.getpeername(
 run("iptables-save -c | grep dport; nft list table ip t | grep counter"); nothing()
 END
 """
+)
 DHCPOPTINJ = """
 cd $DIR
 iptables -A OUTPUT -p udp --dport 67 -j NFQUEUE --queue-num 12
@@ -693,7 +716,9 @@ def test_a_program_in_c_with_libnetfilter_queue(peer: Peer, tmp_path: Path) -> N
     both(peer, tmp_path, Row(script, tools=TABLES), FORWARDS)
 
 
-WAITS = f"""{ASK}
+WAITS = (
+    ASK
+    + """
 ask <<'END'
 config(command(BIND), params(2))
 receiver, sender = bound(7), bound(1000)
@@ -711,6 +736,7 @@ for what in ACCEPT, DROP, ACCEPT:
         print(receiver.recv(99), time.monotonic())
 END
 """
+)
 
 
 def test_packets_wait_in_virtual_time(tmp_path: Path) -> None:
