@@ -105,9 +105,8 @@ def test_a_page_needs_nothing_else_and_shows_hostile_text(done: Any) -> None:
 def test_a_page_of_one_axis_has_no_matrix(done: Any) -> None:
     report = done["hosts"]
     assert "<table>" not in report.html()
-    for axes in ({"rows": "seed"}, {"columns": "seed"}):
-        with pytest.raises(E1000Error, match="no axis"):
-            report.html(**axes)
+    with pytest.raises(E1000Error, match="no axis"):
+        report.html(rows="seed")
 
 
 def test_tables_have_a_row_for_each_case(done: Any, tmp_path: Path) -> None:
