@@ -15,7 +15,7 @@ from stack.core.dst import (
     RTAX_LOCK_SSTHRESH,
 )
 from stack.core.uapi import AF_INET
-from stack.inet.tcp_metrics import tcp_metrics_block, tcp_update_metrics
+from stack.inet.tcp_metrics import TCP_METRICS_MAX, tcp_metrics_block, tcp_update_metrics
 from stack.inet.tcp_sock import TCP_INFINITE_SSTHRESH, TCP_CA_Open, TCP_CA_Recovery
 from tests.stack.inet.tcpnet import ACK, MS, RST, SYN, A, B, S, Sock, TcpNet, build_segment
 
@@ -208,9 +208,10 @@ def test_without_cookies_the_last_quarter_of_requests_is_for_known_peers() -> No
         assert flood(5, 20_000) == 5
 
 
-def test_the_table_has_an_end(net: TcpNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stack.inet.tcp_metrics.TCP_METRICS_MAX", 2)
-    net.a.tcp_metrics[AF_INET, A, 1] = tcp_metrics_block()
-    net.a.tcp_metrics[AF_INET, A, 2] = tcp_metrics_block()
+def test_the_table_has_an_end(net: TcpNet) -> None:
+    table = net.a.tcp_metrics
+    for i in range(TCP_METRICS_MAX):
+        table[AF_INET, A, i] = tcp_metrics_block()
     connection(net)
-    assert list(net.a.tcp_metrics) == [(AF_INET, A, 2), KEY]
+    assert len(table) == TCP_METRICS_MAX
+    assert (next(iter(table)), next(reversed(table))) == ((AF_INET, A, 1), KEY)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
+import subprocess
 from typing import Any
 
 import pytest
@@ -37,7 +39,7 @@ from stack.ipv6.if_inet6 import IFA_F_NODAD
 from stack.ipv6.ip6_flowlabel import IPV6_FL_F_CREATE, IPV6_FL_S_ANY, in6_flowlabel_req
 from stack.socket import AF_INET, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, Socket
 from tests.stack.ipv6.net import ME, ME_LL, PEER, PEER_LL, Net6, ip6
-from tests.support import errno_of
+from tests.support import errno_of, require
 
 RECV = {
     uapi.IPV6_RECVPKTINFO: uapi.IPV6_PKTINFO,
@@ -457,19 +459,22 @@ def test_an_atomic_fragment_has_a_size_too(net: Net6, sock: Socket) -> None:
 
 @pytest.mark.parametrize("option", [uapi.IPV6_JOIN_ANYCAST, uapi.IPV6_FLOWLABEL_MGR])
 def test_who_gave_up_the_capability_is_no_administrator(
-    net: Net6, sock: Socket, option: int, monkeypatch: pytest.MonkeyPatch
+    net: Net6, sock: Socket, option: int
 ) -> None:
     """Joins of any anycast address, and labels that linger for longer than 150 s."""
+    require.root()
     anycast = ip6("2001:db8::abc").to_bytes(16, "big") + struct.pack("=i", net.wire.dev.ifindex)
     label = in6_flowlabel_req(
         dst=ip6(PEER), label=0x123, share=IPV6_FL_S_ANY, flags=IPV6_FL_F_CREATE, linger=200
     )
     value = anycast if option == uapi.IPV6_JOIN_ANYCAST else label.pack()
-    net.host.caller = 1
-    monkeypatch.setattr("stack.core.sock.has_given_up", lambda *_: True)
-    with pytest.raises(PermissionError):
-        sock.setsockopt(SOL_IPV6, option, value)
-    monkeypatch.setattr("stack.core.sock.has_given_up", lambda *_: False)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, user=65534) as nobody:
+        net.host.caller = nobody.pid
+        with pytest.raises(PermissionError):
+            sock.setsockopt(SOL_IPV6, option, value)
+        assert nobody.stdin is not None
+        nobody.stdin.close()
+    net.host.caller = os.getpid()
     sock.setsockopt(SOL_IPV6, option, value)
 
 
