@@ -269,7 +269,7 @@ t -A INPUT -p icmp -m statistic --mode nth --every 3 --packet 0
 t -A INPUT -p icmp -m statistic --mode nth --every 2 --packet 1
 t -A INPUT -m iprange --src-range 127.0.0.1-127.0.0.5; t -A INPUT -p icmp -m quota --quota 250
 t -A INPUT -p udp -m string --string xxxx --algo bm
-t -A INPUT -p udp -m string --string y --algo kmp
+t -A INPUT -p udp -m string --string yyyy --algo kmp
 t -A INPUT -p tcp -m tcpmss --mss 1:65535; t -A INPUT -p tcp --tcp-option 2; t -A INPUT -f
 t -A INPUT -p icmp -m limit --limit 1/hour --limit-burst 3; t -A INPUT -p tcp ! --tcp-option 8
 t -A INPUT -m dscp --dscp 4; t -A INPUT -m tos --tos 0x10; t -A INPUT -m comment --comment all
