@@ -29,6 +29,7 @@ from stack.netfilter.match import (
     rule_text,
 )
 from stack.netfilter.nf_conntrack import nf_conn
+from stack.netfilter.nf_conntrack_core import nf_ct_netns_get, nf_ct_netns_put
 from stack.netfilter.nf_nat_core import nf_nat_range2, nf_nat_setup_info
 from stack.netfilter.nf_nat_hooks import nf_nat_netns_get, nf_nat_netns_put
 from stack.netfilter.nf_nat_masquerade import (
@@ -104,6 +105,7 @@ def _add(net: Net, rule: nat_rule) -> nat_rule:
         net.ct.nat_rules[hook] = [*net.ct.nat_rules[hook], rule]
     for pf in rule.families:
         nf_nat_netns_get(net, pf)
+        nf_ct_netns_get(net, pf)
     if rule.masq:
         nf_nat_masquerade_inet_register_notifiers(net)
     return rule
@@ -200,5 +202,6 @@ def delete(net: Net, rule: nat_rule) -> None:
         net.ct.nat_rules[hook] = [one for one in net.ct.nat_rules[hook] if one is not rule]
     for pf in rule.families:
         nf_nat_netns_put(net, pf)
+        nf_ct_netns_put(net, pf)
     if rule.masq:
         nf_nat_masquerade_inet_unregister_notifiers(net)

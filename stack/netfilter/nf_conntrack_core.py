@@ -183,7 +183,10 @@ def nf_ct_netns_get(net: Net, pf: int) -> None:
 
 
 def nf_ct_netns_put(net: Net, pf: int) -> None:
-    """net/netfilter/nf_conntrack_proto.c: remove a user; tracking ends with the last one."""
+    """net/netfilter/nf_conntrack_proto.c: remove a user; tracking ends with the last one.
+
+    The connections stay until they expire.
+    """
     users = net.ct.users
     if not users.get(pf):
         return
@@ -196,8 +199,6 @@ def nf_ct_netns_put(net: Net, pf: int) -> None:
         nf_unregister_net_hook(net, hook, nf_conntrack_in, pf)
     for hook in (netfilter.NF_INET_LOCAL_IN, netfilter.NF_INET_POST_ROUTING):
         nf_unregister_net_hook(net, hook, nf_conntrack_confirm, pf)
-    if not any(users.values()):
-        nf_conntrack_cleanup_net(net)
 
 
 def nf_conntrack_init_net(net: Net) -> None:

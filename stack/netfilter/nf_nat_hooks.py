@@ -38,7 +38,6 @@ from stack.netfilter.nf_conntrack import (
     nf_conn,
     nf_nat_lookup_hook_priv,
 )
-from stack.netfilter.nf_conntrack_core import nf_ct_netns_get, nf_ct_netns_put
 from stack.netfilter.nf_conntrack_life import nf_ct_kill_acct
 from stack.netfilter.nf_conntrack_table import nf_ct_join
 from stack.netfilter.nf_conntrack_tuple import nf_ct_l4_offset
@@ -141,12 +140,14 @@ NAT_HOOKS: tuple[tuple[int, Any, int], ...] = (
 
 
 def nf_nat_netns_get(net: Net, pf: int) -> None:
-    """nf_nat_register_fn: start translating connections of a family."""
+    """nf_nat_register_fn: translate the connections of a family.
+
+    Chains see no packets before somebody wants them tracked, such as a target of NAT.
+    """
     users = net.ct.nat_users
     users[pf] = users.get(pf, 0) + 1
     if users[pf] > 1:
         return
-    nf_ct_netns_get(net, pf)
     for hook, fn, priority in NAT_HOOKS:
         nf_register_net_hook(net, hook, fn, pf, priority)
 
@@ -161,7 +162,6 @@ def nf_nat_netns_put(net: Net, pf: int) -> None:
         return
     for hook, fn, _ in NAT_HOOKS:
         nf_unregister_net_hook(net, hook, fn, pf)
-    nf_ct_netns_put(net, pf)
 
 
 def nf_nat_register_fn(net: Net, hook: int, rule: NatRule, pf: int, priority: int) -> None:

@@ -772,7 +772,21 @@ for proto in 1, 6, 17:
 END
 """
 )
+WHO_TRACKS = """
+ip link set lo up
+asked() { ping -c 1 -q 127.0.0.1 > /dev/null; conntrack -C; }
+nft add table ip t; nft 'add chain ip t c { type nat hook output priority -100; }'
+nft add rule ip t c counter; asked; nft list table ip t
+iptables -t nat -A OUTPUT -p icmp; asked; iptables -t nat -L OUTPUT -v -n -x
+nft add rule ip t c udp dport 9 dnat to 127.0.0.2:7
+asked; nft list table ip t; iptables -t nat -L OUTPUT -v -n -x
+nft flush chain ip t c; asked; iptables -t nat -L OUTPUT -v -n -x; nft delete table ip t
+iptables -t nat -A POSTROUTING -p tcp -j MASQUERADE; asked; iptables -t nat -L OUTPUT -v -n -x
+iptables -t nat -F; asked
+"""
+"""Chains of NAT alone do not start connection tracking; its connections outlast its end."""
 ROWS = {
+    "who tracks": Row(WHO_TRACKS, NO_TIME, (*TOOLS, "nft", "ping", "conntrack")),
     "chains": Row(CHAINS, NO_TIME, TOOLS),
     "matches": Row(
         f"{T}" + "\n".join(f"t -A INPUT {one} -j ACCEPT" for one in MATCHES) + LIST, NO_TIME, TOOLS
