@@ -173,23 +173,21 @@ cdef class rtx_queue(sk_buff_head):
 
     cdef rtx_node *enter(self, rtx_node *prev, sk_buff skb) except NULL:
         """Link skb behind prev (NULL: in front), in the queue and the treap."""
-        cdef rtx_node *n = self.spare
+        cdef rtx_node *n
         cdef rtx_node *at
         cdef PyObject *before = prev.skb if prev != NULL else NULL
         cdef PyObject *behind = (<sk_buff>before).next_ if prev != NULL else self.first
-        if n != NULL:
-            self.spare = n.next
-        else:
-            n = <rtx_node *>PyMem_Malloc(sizeof(rtx_node))
-            if n == NULL:
+        if self.spare == NULL:
+            self.spare = <rtx_node *>PyMem_Malloc(sizeof(rtx_node))
+            if self.spare == NULL:
                 raise MemoryError
+            self.spare.next = NULL
         self.indexed = False
         try:
             list_link(self, before, behind, skb)
         finally:
             self.indexed = True
-            n.next = self.spare  # where it stays when the link is refused
-            self.spare = n
+        n = self.spare
         self.spare = n.next
         n.leave = leaves
         n.skb = <PyObject *>skb
@@ -257,6 +255,8 @@ cdef class rtx_queue(sk_buff_head):
         cdef PyObject *behind = skb.next_
         cdef bint done
         self.member(to)
+        if to is skb:
+            raise ValueError("rtx_queue.coalesce: to and skb are the same")
         # Off the queue for the attempt only: its node, and so its place in treap and list, stays.
         skb.index = NULL
         list_unlink(self, skb)

@@ -133,6 +133,15 @@ def test_coalesce_joins_members_and_keeps_places_when_it_cannot(pool: S.SkbPool)
         queue.coalesce(a, packet(pool, 90))
 
 
+def test_coalesce_of_a_member_with_itself_changes_nothing(pool: S.SkbPool) -> None:
+    queue, (a, b) = filled(pool, 2)
+    with pytest.raises(ValueError, match="the same"):
+        queue.coalesce(b, b)
+    assert list(queue) == queue.sent_list() == [a, b]
+    assert queue.find(b.seq) is b
+    assert queue.depth() == 2
+
+
 class AgainstTwin(RuleBasedStateMachine):
     """The same operations on both, sequence numbers around the wrap."""
 
