@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 
 from fastpath.base.bytes cimport ld16be, ld32be
 from fastpath.base.skbuff cimport (
-    SKB_UNSET, sk_buff, skb_c, skb_check, skb_core, skb_core_headlen, skb_frag,
+    SKB_UNSET, need, sk_buff, skb_c, skb_check, skb_core, skb_core_headlen, skb_frag,
 )
 
 BPF_MAXINSNS = MAXINSNS
@@ -238,13 +238,11 @@ cdef class bpf_prog:
     Raises ValueError: no instructions, more than 4096, or one that bpf_check_classic refuses.
     """
 
-    def __init__(self, filter, uint64_t seed=1):  # noqa: A002
+    def __cinit__(self, filter, uint64_t seed=1):  # noqa: A002
         cdef Py_ssize_t n, pc
         cdef const uint8_t[::1] view
         if not isinstance(filter, bytes):
             filter = insns_bytes(filter)
-        if self.insns is not NULL:
-            raise ValueError("bpf: a program does not change")
         n = len(<bytes>filter) // 8
         if len(<bytes>filter) % 8 or not 0 < n <= MAXINSNS:
             raise ValueError(f"bpf: {len(<bytes>filter)} bytes are not 1 to {MAXINSNS} "
@@ -694,13 +692,12 @@ cpdef int64_t bpf_prog_run(bpf_prog prog, sk_buff skb, int64_t off=0) except -1:
     """Run a program over a packet whose offset 0 is `off` bytes from skb.data. Borrows skb.
 
     Returns what it returns: how many bytes of the packet to keep, 0 to drop it. Raises ValueError
-    for a freed sk_buff, an `off` outside of it, a program that was refused.
+    for a freed sk_buff and an `off` outside of it.
     """
     cdef packet p
     cdef skb_core *s
     cdef int64_t linear
-    if prog.insns is NULL:
-        raise ValueError("bpf: no program")
+    need(prog)
     skb_check(skb)
     s = skb_c(skb)
     linear = skb_core_headlen(s)
@@ -728,17 +725,15 @@ cpdef int64_t bpf_prog_run(bpf_prog prog, sk_buff skb, int64_t off=0) except -1:
     return run(prog.insns, &p, &prog.state)
 
 
-def bpf_filter(bpf_prog prog, data, int64_t wirelen=-1):
+def bpf_filter(bpf_prog prog not None, data, int64_t wirelen=-1):
     """Run a program over the bytes of an Ethernet frame, as libpcap's bpf_filter does.
 
     `wirelen`: the frame's length where `data` is only its beginning. Returns bytes to keep, 0 for
-    none. Raises ValueError for a program that was refused.
+    none.
     """
     cdef const uint8_t[::1] view = data
     cdef packet p
     cdef uint32_t verdict
-    if prog.insns is NULL:
-        raise ValueError("bpf: no program")
     memset(&p, 0, sizeof(p))
     p.headlen = view.shape[0]
     p.len = max(wirelen, p.headlen)

@@ -228,9 +228,14 @@ def test_freed_packet_and_offsets_outside_are_refused(pools: Any) -> None:
 
 
 def test_a_refused_program_does_not_run(pools: Any) -> None:
-    empty = bpf.bpf_prog.__new__(bpf.bpf_prog)
-    with pytest.raises(ValueError, match="no program"):
-        bpf.bpf_filter(empty, b"")
+    with pytest.raises(ValueError, match="no such instruction"):  # no object is left of it
+        bpf.bpf_prog.__new__(bpf.bpf_prog, [(6, 0, 0, 1), (0xFFFF, 0, 0, 0)])
+    with pytest.raises(TypeError):
+        bpf.bpf_prog.__new__(bpf.bpf_prog)
+    with pytest.raises(TypeError):
+        bpf.bpf_filter(None, b"")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        bpf.bpf_prog_run(None, packet(pools, bytes(60), 60, 14))  # type: ignore[arg-type]
 
 
 def test_random_numbers_come_from_the_seed() -> None:
