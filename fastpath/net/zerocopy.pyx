@@ -93,7 +93,7 @@ cdef class zc_page:
     @property
     def memory(self):
         """The bytes themselves, as a read-only view."""
-        view = memoryview(self.obj)
+        view = memoryview(self.obj).cast("B")
         return view[self.start:self.start + <Py_ssize_t>self.buf.size].toreadonly()
 
     def finish(self):
@@ -119,7 +119,7 @@ cdef zc_page make_page(ubuf_info owner, object obj, Py_ssize_t start):
     page.exported = True
     page.owner = owner
     page.obj = obj
-    page.start = start
+    page.start = start = start if start <= page.view.len else 0
     n = page.view.len - start
     memset(&page.pool, 0, sizeof(page.pool))
     memset(&page.buf, 0, sizeof(page.buf))
@@ -182,7 +182,7 @@ cdef class ubuf_info:
         if page is None or page.obj is not buffer or off < page.start \
                 or off - page.start >= <int64_t>page.buf.size:
             self.end_add()
-            page = make_page(self, buffer, off if off <= len(buffer) else 0)
+            page = make_page(self, buffer, off)
             self.page = page
         at = off - page.start
         if n > <int64_t>page.buf.size - at:

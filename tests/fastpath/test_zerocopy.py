@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from array import array
 
 import pytest
 from hypothesis import given
@@ -174,6 +175,25 @@ def test_what_is_not_there_is_refused() -> None:
     assert skb.len == 0
     kfree_skb(skb)
     uarg.end_add()
+
+
+def test_the_bytes_there_are_counted_not_what_len_says() -> None:
+    class Longer(bytes):
+        def __len__(self) -> int:
+            return 1000
+
+    sender, skb = Sender(), packet()
+    uarg = sender.ubuf()
+    with pytest.raises(ValueError, match=r"ubuf_info\.add"):
+        uarg.add(skb, Longer(b"abc"), 10, 5)
+    assert skb.len == 0
+    uarg.end_add()
+    words = array("I", range(8))
+    assert uarg.add(skb, words, 8, 12) == 12
+    assert skb_to_bytes(skb) == words.tobytes()[8:20]
+    kfree_skb(skb)
+    uarg.end_add()
+    assert sender.done[-1].memory.tobytes() == words.tobytes()[8:]
 
 
 def test_copying_needs_memory() -> None:
