@@ -10,7 +10,6 @@ from fastpath.base.skbuff cimport sk_buff, skb_buf
 
 cdef enum:
     MERGED = 0
-    MERGED_FREE = 1
     HELD = 2
     NORMAL = 3
 

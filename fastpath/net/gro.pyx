@@ -210,11 +210,9 @@ cdef void complete(gro_flow *f) noexcept:
 cdef class GroTable:
     """Held packets of up to `max_flows` flows. One per NAPI context."""
 
-    def __init__(self, max_bytes=524288, *, int max_flows=32, bint tcp=True, bint udp=True):
+    def __cinit__(self, max_bytes=524288, *, int max_flows=32, bint tcp=True, bint udp=True):
         if not 1 <= max_flows <= MAX_FLOWS:
             raise ValueError(f"GroTable: max_flows={max_flows}: must be 1 … {MAX_FLOWS}")
-        if self.flows != NULL:
-            raise ValueError("GroTable: already initialised")
         self.flows = <gro_flow *>PyMem_Calloc(max_flows, sizeof(gro_flow))
         if self.flows == NULL:
             raise MemoryError("GroTable: no memory for the flow table")
@@ -424,7 +422,7 @@ cdef class GroTable:
         cdef int i
         l3off = skb.data + skip
         l3 = skb.head + l3off
-        if (self.flows == NULL or skb_core_headlen(skb_c(skb)) < skip
+        if (skb_core_headlen(skb_c(skb)) < skip
                 or not parse(l3, skb_core_headlen(skb_c(skb)) - skip, skb.len - skip, proto, &g)):
             if self.nudp:
                 self.flush_udp(out)

@@ -32,7 +32,6 @@ cdef enum:
     IP_HLEN = 20
     IP6_HLEN = 40
     UDP_HLEN = 8
-    P_HOPOPTS = 0
     P_UDP = 17
     IP_DF = 0x4000
     ETH_IP = 0x0800
@@ -89,7 +88,7 @@ cdef class UdpFlow:
     `df`, `idents` and `ident_slot`, the generator of identifications, are IPv4's.
     """
 
-    def __init__(self, sk, dst, destructor, SkbPool pool not None, uint32_t headroom,
+    def __cinit__(self, sk, dst, destructor, SkbPool pool not None, uint32_t headroom,
                  saddr, daddr, unsigned int sport, unsigned int dport, *,
                  unsigned int tos, unsigned int ttl, bint df, bint ignore_df,
                  uint32_t mark=0, uint32_t priority=0, int ident_slot=0, IpIdents idents=None,
@@ -456,7 +455,7 @@ cpdef int64_t skb_queue_owned(sk_buff_head queue, sk_buff skb, sk, destructor, u
     if skb.destructor is not None or skb.truesize > limit:
         return 0
     skb_do_pull(skb, pull)
+    queue.queue_tail(skb)
     skb.sk = sk
     skb.destructor = destructor
-    queue.queue_tail(skb)
     return skb.truesize

@@ -95,7 +95,7 @@ cdef class mmsg_send:
     `resolve(owner, address)` makes a sockaddr; for the very object `last` it is `name`.
     """
 
-    def __init__(self, rows, resolve, owner=None, last=None, name=None):
+    def __cinit__(self, rows, resolve, owner=None, last=None, name=None):
         self.rows = list(rows)      # our copy: a row's buffer protocol runs code
         if PyList_GET_SIZE(self.rows) > MAX_ROWS:
             del self.rows[MAX_ROWS:]
@@ -109,8 +109,10 @@ cdef class mmsg_send:
         return PyList_GET_SIZE(self.rows)
 
     cpdef tuple row(self, int64_t i):
-        """Row `i` as (data, sockaddr or None). Raises what `resolve` raises."""
+        """Row `i` as (data, sockaddr or None). Raises what `resolve` raises, IndexError."""
         cdef object address
+        if not 0 <= i < PyList_GET_SIZE(self.rows):
+            raise IndexError(f"mmsg_send: row {i} of {len(self)}")
         data, address = self.rows[i]
         return data, (None if address is None else self.resolved(address))
 
@@ -372,7 +374,7 @@ cdef class mmsg_recv:
     `seen` it is `shown`.
     """
 
-    def __init__(self, show, owner=None, buffers=None, flat=None, Py_ssize_t count=0,
+    def __cinit__(self, show, owner=None, buffers=None, flat=None, Py_ssize_t count=0,
                  Py_ssize_t size=0, seen=None, shown=None):
         self.show = show
         self.owner = owner
@@ -425,8 +427,10 @@ cdef class mmsg_recv:
         return 0
 
     cpdef object room(self):
-        """The buffer for the next datagram."""
+        """The buffer for the next datagram. Raises IndexError when all are filled."""
         cdef Py_ssize_t i = self.n
+        if i >= self.count:
+            raise IndexError(f"mmsg_recv: all {self.count} rows are filled")
         if self.buffers is not None:
             return self.buffers[i]
         if self.flat is not None:

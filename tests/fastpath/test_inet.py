@@ -351,6 +351,12 @@ def test_queue_takes_packets_without_owner_only() -> None:
     assert queue.qlen == 1
     with pytest.raises(ValueError, match="bytes"):
         inet.skb_queue_owned(queue, packet(b"x"), "sk", len, 8, 1 << 40)
+    elsewhere = sk_buff_head()
+    elsewhere.queue_tail(packet(data))
+    with pytest.raises(ValueError, match="already"):
+        inet.skb_queue_owned(queue, elsewhere.peek(), "sk", len, 8, 1 << 40)
+    assert (elsewhere.peek().sk, elsewhere.peek().destructor) == (None, None)
+    elsewhere.purge()
     queue.purge()
     kfree_skb(other)
     assert freed == [skb, other]

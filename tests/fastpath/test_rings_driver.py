@@ -352,6 +352,17 @@ def test_rx_poll_is_clean_and_flush(h: Host) -> None:
     ring.reset()
 
 
+def test_rx_merges_into_a_table_made_without_arguments(h: Host) -> None:
+    ring, dev = rx(h)
+    dev.receive(tcp_frame(1, b"x" * 100))
+    gro, out = GroTable.__new__(GroTable), []
+    gro.tcp = True
+    assert ring.clean(64, out, gro) == 1
+    assert gro.flush(out) == 1
+    assert free_all(out) == [tcp_frame(1, b"x" * 100)]
+    ring.reset()
+
+
 def test_rx_delivers_frames_with_status(h: Host) -> None:
     ring, dev = rx(h)
     f = tcp_frame(1, b"abc")

@@ -260,6 +260,21 @@ def test_the_address_sent_to_last_is_not_resolved_again() -> None:
     assert asked == [("i", 1)]
 
 
+def test_rows_that_are_not_there_are_refused() -> None:
+    vec = mmsg_send([(b"x", None)], lambda _, address: address)
+    for i in (-1, 1, 1 << 40):
+        with pytest.raises(IndexError, match=f"row {i} of 1"):
+            vec.row(i)
+    for given in ([bytearray(4)], None):
+        full = mmsg_recv(lambda _, name: name, None, given, None, 1, 4)
+        full.put(1, None, full.room())
+        with pytest.raises(IndexError, match="all 1 rows"):
+            full.room()
+    for kind in (mmsg_send, mmsg_recv, UdpFlow):
+        with pytest.raises(TypeError):
+            kind.__new__(kind)
+
+
 def test_rows_filled_one_by_one() -> None:
     vec = mmsg_recv(lambda _, name: name, None, None, None, 2, 4)
     room = vec.room()
