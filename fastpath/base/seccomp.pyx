@@ -376,6 +376,7 @@ cdef class Listener:
     """Calls that `take` has received, for `next`."""
 
     def __cinit__(self):
+        self.fd = -1
         self.taken = deque()
         for i in range(E1K_THREADS):
             self.threads[i].tid = self.threads[i].dir = self.threads[i].pidfd = -1
@@ -386,7 +387,7 @@ cdef class Listener:
 
     def __dealloc__(self):
         self.forget_threads()
-        if self.fd > 0:
+        if self.fd >= 0:
             close(self.fd)
 
     cpdef forget_threads(self):

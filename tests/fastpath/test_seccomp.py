@@ -106,6 +106,11 @@ def test_what_is_known_of_threads_goes_with_them():
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_listener_without_descriptor_closes_none():
+    listener = seccomp.Listener.__new__(seccomp.Listener)
+    assert listener.fileno() == -1
+
+
 @given(st.lists(st.integers(1, 9000), max_size=4))
 def test_a_socket_is_drained_whatever_is_in_it(sizes):
     listener = seccomp.Listener(-1)
