@@ -15,6 +15,7 @@ from libc.string cimport memcpy, memset
 from fastpath.base.bytes cimport ld32le, ld64le, st32le, st64le, store_release8, store_release_half
 
 import bisect
+import os
 
 
 cdef extern from "sys/mman.h" nogil:
@@ -346,6 +347,8 @@ cdef class HostMemory:
         if not 0 <= base <= (1 << 64) - size_bytes:
             raise ValueError(f"HostMemory: base {base:#x} + {size_bytes:#x} bytes passes 2^64")
         if fd >= 0:
+            if os.fstat(fd).st_size < fd_offset + size_bytes:
+                raise ValueError(f"HostMemory: the file ends before {fd_offset + size_bytes:#x}")
             p = c_mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, fd_offset)
         else:
             p = c_mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
@@ -463,7 +466,7 @@ cdef class HostMemory:
         """Give back what `alloc(n)` returned as `addr`. ValueError when any of it is free already
         or outside."""
         n = (n + 63) & ~63
-        if n <= 0 or addr < self.base or addr + n > self.base + self.size_bytes:
+        if n <= 0 or addr < (self.base or 4096) or addr + n > self.base + self.size_bytes:
             raise ValueError(f"HostMemory.free: {addr:#x} + {n} bytes is outside RAM")
         free = self._free
         i = bisect.bisect_left(free, [addr, 0])

@@ -166,6 +166,9 @@ def test_host_memory_access_is_bounded() -> None:
 def test_address_zero_is_never_allocated() -> None:
     ram = HostMemory(16384)
     assert ram.alloc(16) == 4096
+    with pytest.raises(ValueError, match="outside RAM"):
+        ram.free(0, 64)
+    assert (ram.alloc(16), ram.allocated_bytes) == (4160, 128)
     assert HostMemory(16384, base=4096 * 16).alloc(16) == 4096 * 16
 
 
@@ -219,3 +222,5 @@ def test_host_memory_maps_a_file_shared(tmp_path) -> None:
         ram.write(8, b"seen")
         with mmap.mmap(f.fileno(), 8192) as m:
             assert m[4096 + 8 : 4096 + 12] == b"seen"
+        with pytest.raises(ValueError, match="ends before"):  # SIGBUS, where there is nothing
+            HostMemory(8192, fd=f.fileno(), fd_offset=4096)
