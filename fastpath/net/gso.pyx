@@ -115,8 +115,8 @@ cdef int read_layout(sk_buff skb, layout *w) except -1:
     cdef int64_t start = skb.transport_header
     cdef uint8_t *p
     skb_check(skb)
-    if <uint32_t>skb.gso_size == 0:
-        malformed("gso_size is 0")
+    if not 0 < skb.gso_size <= 0xFFFF:
+        malformed(f"gso_size is {skb.gso_size}")
     if skb.gso_type & GSO_ENCAP:
         if skb.ip_summed != SUM_PARTIAL:
             malformed("a packet in a tunnel has its checksum already")

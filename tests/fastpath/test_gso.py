@@ -334,6 +334,16 @@ def test_hostile_headers_raise_or_segment(
     assert h.small.in_use == 0
 
 
+@pytest.mark.parametrize("size", [-1, 0, 0x10000, 0xFFFFFFFF, 1 << 32 | 100])
+def test_a_segment_size_of_more_than_16_bits_is_refused(size: int) -> None:
+    h = Host()
+    skb = h.skb(tcp(bytes(100)), size, S.SKB_GSO_TCPV4)
+    with pytest.raises(ValueError, match=f"gso_size is {size}"):
+        skb_gso_segment(skb, h.small)
+    S.kfree_skb(skb)
+    assert h.small.in_use == 0
+
+
 def test_seglen() -> None:
     h = Host()
     skb = h.skb(tcp(bytes(5000), options=TS), 1448, S.SKB_GSO_TCPV4)
