@@ -140,24 +140,30 @@ cdef inline uint8_t *write_at(header view, PyObject *value, const member *m) exc
 
 
 cdef inline uint32_t bits_of(PyObject *value, const member *m) except? 0xFFFFFFFF:
+    """What goes into the word. It is asked before `write_at`, for an __index__ may free the skb."""
+    if value is NULL:
+        return 0
     return (<uint32_t>PyLong_AsUnsignedLongLongMask(<object>value) & m.mask) << m.shift
 
 
 cdef int set8(header view, PyObject *value, const member *m) except -1:
+    cdef uint32_t bits = bits_of(value, m)
     cdef uint8_t *p = write_at(view, value, m)
-    p[0] = <uint8_t>(p[0] & ~(m.mask << m.shift) | bits_of(value, m))
+    p[0] = <uint8_t>(p[0] & ~(m.mask << m.shift) | bits)
     return 0
 
 
 cdef int set16(header view, PyObject *value, const member *m) except -1:
+    cdef uint32_t bits = bits_of(value, m)
     cdef uint8_t *p = write_at(view, value, m)
-    st16be(p, <uint16_t>(ld16be(p) & ~(m.mask << m.shift) | bits_of(value, m)))
+    st16be(p, <uint16_t>(ld16be(p) & ~(m.mask << m.shift) | bits))
     return 0
 
 
 cdef int set32(header view, PyObject *value, const member *m) except -1:
+    cdef uint32_t bits = bits_of(value, m)
     cdef uint8_t *p = write_at(view, value, m)
-    st32be(p, ld32be(p) & ~(m.mask << m.shift) | bits_of(value, m))
+    st32be(p, ld32be(p) & ~(m.mask << m.shift) | bits)
     return 0
 
 
@@ -208,6 +214,9 @@ cdef int add_members(tuple views) except -1:
 @cython.freelist(32)
 cdef class header:
     """A view of one header in an sk_buff; its members are those that ``headers`` tells of it."""
+
+    def __init__(self, *args, **kwargs):
+        raise TypeError("a view is made by a function, such as eth_hdr(skb)")
 
     def __repr__(self):
         """Every member, or why they cannot be read."""

@@ -45,6 +45,25 @@ def view_of(header: str, data: bytes) -> tuple[S.sk_buff, object]:
 
 
 @pytest.mark.parametrize("header", list(WHERE))
+def test_a_view_is_of_an_sk_buff(header: str) -> None:
+    with pytest.raises(TypeError, match="made by a function"):
+        type(view_of(header, bytes(60))[1])()
+
+
+@pytest.mark.parametrize("member", ["ttl", "tot_len", "saddr"])
+def test_a_value_may_free_the_packet_it_is_for(member: str) -> None:
+    skb, view = view_of("iphdr", bytes(60))
+
+    class Freeing:
+        def __index__(self) -> int:
+            S.kfree_skb(skb)
+            return 1
+
+    with pytest.raises(IndexError, match="freed"):
+        setattr(view, member, Freeing())
+
+
+@pytest.mark.parametrize("header", list(WHERE))
 def test_views_offer_exactly_the_table(header: str) -> None:
     _, view = view_of(header, bytes(60))
     members = {n for n in dir(view) if not n.startswith("_")}
