@@ -383,24 +383,21 @@ static int skb_core_share(skb_core *d, skb_core *s, uint32_t off, uint32_t n) {
 /* -- the linear part ------------------------------------------------------------------------------ */
 /* Give the linear data its own buffer with `headroom` before data and at least `ntail` after tail.
  * Works in place when the buffer is not shared. 0, or -1 (nothing changed). */
-static int skb_core_rehead(skb_core *s, uint32_t headroom, uint32_t ntail, skb_pool *pool) {
+static int skb_core_rehead(skb_core *s, uint32_t headroom, uint32_t ntail) {
     uint32_t h = skb_core_headlen(s);
     /* bytes before data are headers already pulled: keep as many as fit */
     uint32_t k = s->data < headroom ? s->data : headroom;
     skb_buf *old = s->hbuf, *b = old;
     uint64_t need = (uint64_t)headroom + h + ntail;
-    if (pool == NULL)
-        pool = old->pool;
-    if (old->refs > 1 || need > old->size) {
-        if (need > pool->buf_bytes)
-            return -1;
-        b = skb_pool_take(pool);
+    if (need > old->size)
+        return -1;
+    if (old->refs > 1) {
+        b = skb_pool_take(old->pool);
         if (b == NULL)
             return -1;
     }
     memmove(b->ptr + headroom - k, s->head + s->data - k, (size_t)k + h);
     if (b != old) {
-        s->truesize += b->size - old->size;
         if (s->nohdr)
             old->nohdr--;
         s->nohdr = 0;
@@ -408,7 +405,6 @@ static int skb_core_rehead(skb_core *s, uint32_t headroom, uint32_t ntail, skb_p
     }
     s->hbuf = b;
     s->head = b->ptr;
-    s->end = b->size;
     s->data = headroom;
     s->tail = headroom + h;
     return 0;

@@ -3,7 +3,6 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
-from cpython.buffer cimport Py_buffer
 
 cdef enum:
     DMA_READABLE = 1

@@ -75,7 +75,6 @@ cdef extern from *:
     e1k_tree *e1k_the_tree()
 
 cdef enum:
-    _ROOT = 0
     _PYTHON = 1
     _NATIVE = 2
 

@@ -53,8 +53,6 @@ cdef enum:
     SUM_COMPLETE = 2
     SUM_PARTIAL = 3
     GSO_TCPV4 = 1 << 0
-    GSO_DODGY = 1 << 1
-    GSO_TCP_ECN = 1 << 2
     GSO_TCP_FIXEDID = 1 << 3
     GSO_TCPV6 = 1 << 4
     GSO_UDP_L4 = 1 << 17

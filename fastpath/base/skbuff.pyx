@@ -64,7 +64,7 @@ cdef extern from "skb_body.h":
     void skb_core_store(skb_core *s, uint32_t off, const uint8_t *src, uint32_t n)
     uint32_t skb_core_csum(skb_core *s, uint32_t off, uint32_t n, uint32_t acc, skb_csum_fn fn)
     int skb_core_share(skb_core *d, skb_core *s, uint32_t off, uint32_t n)
-    int skb_core_rehead(skb_core *s, uint32_t headroom, uint32_t ntail, skb_pool *pool)
+    int skb_core_rehead(skb_core *s, uint32_t headroom, uint32_t ntail)
     void skb_core_pull_tail(skb_core *s, uint32_t n)
     uint64_t skb_core_add_data(skb_core *s, skb_pool *pool, const uint8_t *src, uint64_t n)
     int skb_core_pieces(skb_core *s, uint32_t off, uint32_t *n, iovec *out, int most)
@@ -420,23 +420,12 @@ cdef sk_buff skb_build(skb_buf *b, uint32_t headroom):
     return new_from_buf(b, headroom if headroom <= b.size else b.size)
 
 
-cdef extern from *:
-    """
-    #if PY_VERSION_HEX >= 0x030D0000
-    #define skb_interpreter_ends() Py_IsFinalizing()
-    #else
-    #define skb_interpreter_ends() _Py_IsFinalizing()
-    #endif
-    """
-    bint skb_interpreter_ends()
-
-
 cdef void run_destructor(sk_buff skb) noexcept:
     """Call the destructor once; report an exception as unraisable, since freeing never fails."""
     d = skb.destructor
     skb.destructor = None
     # At interpreter exit the collector may have emptied the function already: no globals left.
-    if not skb_interpreter_ends():
+    if not SKB_FINALIZING():
         d(skb)
 
 
@@ -651,9 +640,9 @@ cdef void shift_headers(sk_buff skb, int64_t delta) noexcept:
         skb.csum_start = moved(skb.csum_start, delta)
 
 
-cdef bint rehead(sk_buff skb, uint32_t headroom, uint32_t ntail, skb_pool *pool) noexcept:
+cdef bint rehead(sk_buff skb, uint32_t headroom, uint32_t ntail) noexcept:
     cdef uint32_t old = skb.data
-    if skb_core_rehead(skb_c(skb), headroom, ntail, pool) < 0:
+    if skb_core_rehead(skb_c(skb), headroom, ntail) < 0:
         return False
     shift_headers(skb, <int64_t>skb.data - <int64_t>old)
     return True
@@ -748,7 +737,7 @@ cdef inline bint header_cloned(sk_buff skb) noexcept:
 cpdef bint skb_unclone(sk_buff skb) except -1:
     """Make the linear part private; False on exhaustion."""
     check(skb)
-    return skb.hbuf.refs == 1 or rehead(skb, skb.data, 0, NULL)
+    return skb.hbuf.refs == 1 or rehead(skb, skb.data, 0)
 
 
 cpdef bint skb_cow_head(sk_buff skb, int64_t headroom) except -1:
@@ -760,7 +749,7 @@ cpdef bint skb_cow_head(sk_buff skb, int64_t headroom) except -1:
         return True
     if headroom > MAX_BUF_BYTES:
         return False
-    return rehead(skb, max(<uint32_t>headroom, skb.data), 0, NULL)
+    return rehead(skb, max(<uint32_t>headroom, skb.data), 0)
 
 
 cpdef bint skb_cow(sk_buff skb, int64_t headroom) except -1:
@@ -772,7 +761,7 @@ cpdef bint skb_cow(sk_buff skb, int64_t headroom) except -1:
         return True
     if headroom > MAX_BUF_BYTES:
         return False
-    return rehead(skb, max(<uint32_t>headroom, skb.data), 0, NULL)
+    return rehead(skb, max(<uint32_t>headroom, skb.data), 0)
 
 
 cpdef void skb_header_release(sk_buff skb) except *:
@@ -959,7 +948,7 @@ cdef bint may_pull(sk_buff skb, uint32_t n) noexcept:
     n -= h
     # bytes after the tail may belong to a clone, or to our own frags: then the head is copied first
     if skb.hbuf.refs > 1 or n > skb.end - skb.tail:
-        if not rehead(skb, skb.data, n, NULL) and not rehead(skb, 0, n, NULL):
+        if not rehead(skb, skb.data, n) and not rehead(skb, 0, n):
             return False
     skb_core_pull_tail(skb_c(skb), n)
     return True
@@ -1353,9 +1342,8 @@ cpdef bint skb_checksum_help(sk_buff skb) except -1:
     if start < skb.data or place + 2 > skb.tail:
         return False
     off = <uint32_t>start - skb.data
-    if skb.hbuf.refs > 1 and header_cloned(skb) and not rehead(skb, skb.data, 0, NULL):
+    if skb.hbuf.refs > 1 and header_cloned(skb) and not rehead(skb, skb.data, 0):
         return False
-    place = <uint64_t>skb.data + off + <uint32_t>skb.csum_offset    # rehead may have moved data
     v = csum_fold(skb_core_csum(skb_c(skb), off, skb.len - off, 0, csum_ptr))
     if v == 0:
         v = 0xFFFF

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Segmentation for compiled callers (documented in gso.pyi)."""
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport uint32_t
 
 from fastpath.base.skbuff cimport SkbPool, sk_buff
 

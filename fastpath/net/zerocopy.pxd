@@ -1,8 +1,6 @@
 # cython: language_level=3
 """Payload that stays in the caller's memory, for compiled callers (documented in zerocopy.pyi)."""
 
-from libc.stdint cimport int64_t
-
 from fastpath.base.skbuff cimport SkbPool, sk_buff
 
 cpdef object skb_zcopy(sk_buff skb)
