@@ -89,11 +89,11 @@ cdef class UdpFlow:
     """
 
     def __cinit__(self, sk, dst, destructor, SkbPool pool not None, uint32_t headroom,
-                 saddr, daddr, unsigned int sport, unsigned int dport, *,
-                 unsigned int tos, unsigned int ttl, bint df, bint ignore_df,
-                 uint32_t mark=0, uint32_t priority=0, int ident_slot=0, IpIdents idents=None,
-                 randrange=None, SkbPool small=None, int family=INET, uint32_t flowlabel=0,
-                 uint32_t mtu=0xFFFF):
+                  saddr, daddr, unsigned int sport, unsigned int dport, *,
+                  unsigned int tos, unsigned int ttl, bint df, bint ignore_df,
+                  uint32_t mark=0, uint32_t priority=0, int ident_slot=0, IpIdents idents=None,
+                  randrange=None, SkbPool small=None, int family=INET, uint32_t flowlabel=0,
+                  uint32_t mtu=0xFFFF):
         cdef uint32_t source, target
         if family != INET and family != INET6:
             raise ValueError(f"UdpFlow: family {family} is neither AF_INET nor AF_INET6")

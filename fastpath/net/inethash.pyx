@@ -35,10 +35,6 @@ cdef uint64_t home_of(object map, const void *at) noexcept:
     return (<InetHash>map)._hash(&(<const ends_place *>at).ends)
 
 
-def first_come(row):
-    return row[0]
-
-
 cdef class InetHash:
     """A dict by inet_key (family, saddr, sport, daddr, dport), in the order of coming.
 
@@ -161,7 +157,7 @@ cdef class InetHash:
                 value = <object>place.value
                 rows.append((place.seq, key_of_ends(&place.ends), value))
             i += 1
-        rows.sort(key=first_come)
+        rows.sort()                     # by number: each is another
         return rows
 
     def __iter__(self):

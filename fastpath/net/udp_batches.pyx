@@ -375,7 +375,7 @@ cdef class mmsg_recv:
     """
 
     def __cinit__(self, show, owner=None, buffers=None, flat=None, Py_ssize_t count=0,
-                 Py_ssize_t size=0, seen=None, shown=None):
+                  Py_ssize_t size=0, seen=None, shown=None):
         self.show = show
         self.owner = owner
         self.rows = []

@@ -265,8 +265,8 @@ def test_rows_that_are_not_there_are_refused() -> None:
     for i in (-1, 1, 1 << 40):
         with pytest.raises(IndexError, match=f"row {i} of 1"):
             vec.row(i)
-    for given in ([bytearray(4)], None):
-        full = mmsg_recv(lambda _, name: name, None, given, None, 1, 4)
+    for buffers in ([bytearray(4)], None):
+        full = mmsg_recv(lambda _, name: name, None, buffers, None, 1, 4)
         full.put(1, None, full.room())
         with pytest.raises(IndexError, match="all 1 rows"):
             full.room()
