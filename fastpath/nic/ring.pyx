@@ -45,9 +45,10 @@ cdef class DescriptorRing:
         status byte are kept where `keep` has ones: 1. 0: that is not possible now; -1: a master
         abort."""
         cdef uint32_t n = self.at[LENGTH] >> 4
-        if not owed or n < MIN_RING or owed >= n or head >= n or not self.dma.t.enabled:
+        if not owed or n < MIN_RING or head >= n or not self.dma.t.enabled:
             return 0
-        if dma_report(&self.dma.t, self._base() ^ self.misdirect, n, head, owed, keep):
+        # WTHRESH may exceed the ring, which has been used more than once then.
+        if dma_report(&self.dma.t, self._base() ^ self.misdirect, n, head, min(owed, n), keep):
             self.desc_aborts += 1
             return -1
         return 1

@@ -128,7 +128,7 @@ class TxMachine(RuleBasedStateMachine):
 
     @rule(
         tctl=st.sampled_from([2, 2, 10]),
-        txdctl=st.sampled_from([0, 1 << 16, 1 << 25, 2 << 25, 3 << 16, 9 << 16]),
+        txdctl=st.sampled_from([0, 1 << 16, 1 << 25, 2 << 25, 3 << 16, 9 << 16, 20 << 16]),
         tidv=st.sampled_from([0, 5]),
         vme=st.booleans(),
         vet=st.sampled_from([0x8100, 0x88A8]),
@@ -308,7 +308,7 @@ class RxMachine(RuleBasedStateMachine):
             rx.regs["RXCSUM"], rx.regs["VET"], rx.regs["RSRPD"] = rxcsum, vet, rsrpd
             rx.vme, rx.engine.fifo_bytes, rx.engine.pad_runts = vme, fifo_bytes, pad_runts
 
-    @rule(hold=st.sampled_from([0, 1, 2, 3, 9]))
+    @rule(hold=st.sampled_from([0, 1, 2, 3, 9, 20]))
     def threshold(self, hold: int) -> None:
         for rx in self.both():
             rx.engine.repay()

@@ -15,6 +15,7 @@ from fastpath.base.dma import DmaTable
 from fastpath.nic.regfile import Stats
 from fastpath.nic.rxfilter import RxFilter
 from fastpath.nic.rxring import RxEngine
+from fastpath.nic.txring import TXDW
 from tests.fastpath.rings import MAC, Rx, Tx, eth, legacy, registers, set_address
 
 DD, END, LPE = 0x01, 0x02, 1 << 5
@@ -86,6 +87,30 @@ def test_what_was_sent_is_written_back_though_the_threshold_went_meanwhile(refer
     tx.run()
     tx.engine.repay()
     assert [tx.ram.read(tx.ring + 16 * i + 12, 1)[0] & DD for i in range(4)] == [DD, DD, DD, 0]
+
+
+@both
+def test_a_threshold_beyond_the_ring_is_reached_by_what_was_received(reference: bool) -> None:
+    rx = Rx(reference=reference, count=8)
+    rx.engine.hold = 10
+    rx.receive(*[eth(bytes(60))] * 7)
+    rx.refill(7)
+    rx.receive(*[eth(bytes(60))] * 2)
+    assert rx.ram.read(rx.ring + 16 * 0 + 12, 1)[0] & DD == 0
+    rx.receive(eth(bytes(60)))
+    assert [rx.ram.read(rx.ring + 16 * i + 12, 1)[0] & DD for i in (6, 7, 0, 1)] == [DD] * 4
+
+
+@both
+def test_a_threshold_beyond_the_ring_is_reached_by_what_was_sent(reference: bool) -> None:
+    tx = Tx(reference=reference, count=8)
+    payload = eth(bytes(50))
+    tx.engine.hold = 10
+    tx.post(*[legacy(tx.put(payload), len(payload)) for _ in range(7)])
+    assert not tx.run() & TXDW
+    tx.post(*[legacy(tx.put(payload), len(payload)) for _ in range(3)])
+    assert tx.run() & TXDW
+    assert [tx.done(i) for i in (6, 7, 0, 1)] == [True] * 4
 
 
 @both
