@@ -72,7 +72,6 @@ cdef enum:
     RXD_PIF = 0x80
     RXE_CE = 0x01
     RXE_SE = 0x02
-    RXE_SEQ = 0x04
     RXE_CXE = 0x10
     RXE_TCPE = 0x20
     RXE_IPE = 0x40
@@ -685,7 +684,7 @@ cdef class RxEngine:
             if addr == 0:
                 # no buffer: the descriptor is given back empty and the next one is tried (SDM
                 # 3.2.3)
-                if not self._writeback(RXD_DD * <uint64_t>0x100000000U):
+                if not self._writeback(<uint64_t>RXD_DD << 32):
                     return off
                 continue
             left = size - off
@@ -719,7 +718,7 @@ cdef class RxEngine:
         advanced."""
         cdef uint64_t at = <uint64_t>self.head * 16 + 8
         if self.hold > 1:
-            q &= ~(RXD_DD * <uint64_t>0x100000000U)
+            q &= ~(<uint64_t>RXD_DD << 32)
         if self.ring != NULL:
             store_release_half(self.ring + at, q)
         elif dma_write_half(&self.dma.t, self.ring_base + at, q):
@@ -840,11 +839,13 @@ cdef class RxEngine:
         cdef const uint8_t *p
         cdef list waiting = []
         cdef dict fields = self.state()
+        if self.running:
+            raise BufferError("RxEngine: the engine is running")
         fields["waiting"] = ()
         fields["chip"] = b""
         fields.update({name: value for name, value in state.items() if name in fields})
         head = fields.pop("at")
-        dc_load(&self.chip, fields.pop("chip"))
+        chip = fields.pop("chip")
         for flags, verdict, frame in fields.pop("waiting"):
             n = <uint32_t>len(frame)
             if n < 5 or n > RX_MAX_IMAGE - 4:
@@ -855,6 +856,7 @@ cdef class RxEngine:
         if (s.fifo_bytes > PB_WORDS << 3 or fill > s.fifo_bytes >> 3 or len(waiting) > RX_MAX_WAIT
                 or (waiting and s.fifo_off > RX_MAX_IMAGE)):
             raise ValueError("RxEngine.load: damaged FIFO")
+        dc_load(&self.chip, chip)
         self.fifo_bytes = s.fifo_bytes
         self.s = s
         if s.owed > WTHRESH_MAX:

@@ -667,6 +667,8 @@ def test_reset_keeps_registers_and_options(rx: Rx) -> None:
         ({"waiting": 5}, TypeError),
         ({"fifo_bytes": 1 << 17}, ValueError),
         ({"fifo_off": 1 << 20}, ValueError),
+        ({"fifo_bytes": 1 << 17, "chip": bytes(16)}, ValueError),
+        ({"chip": bytes(15)}, ValueError),
         ({"causes": -1}, OverflowError),
         ({"at": "here"}, TypeError),
     ],
