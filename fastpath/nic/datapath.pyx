@@ -233,8 +233,9 @@ cdef class DataPath(Worker):
     def __dealloc__(self):
         e1k_mutex_destroy(&self.mutex)
         e1k_mutex_destroy(&self.drive)
-        e1k_close(&self.wake_fd)
-        e1k_close(&self.notice_fd)
+        if self.tx_room:        # else the arguments were refused, and 0 is another's descriptor
+            e1k_close(&self.wake_fd)
+            e1k_close(&self.notice_fd)
 
     def fileno(self):
         """The eventfd that is readable when there are notices."""
@@ -935,7 +936,7 @@ cdef class MessageTable:
 
     def __init__(self, *, uint32_t header_bytes, uint32_t size_at, uint32_t quiet_at,
                  uint32_t quiet_bits):
-        if max(size_at, quiet_at) + 4 > header_bytes or header_bytes > FORM_BYTES:
+        if <uint64_t>max(size_at, quiet_at) + 4 > header_bytes or header_bytes > FORM_BYTES:
             raise ArgumentError(
                 f"MessageTable: header_bytes={header_bytes}, size_at={size_at}, "
                 f"quiet_at={quiet_at}; give fields inside a header of at most {FORM_BYTES} bytes"
@@ -961,7 +962,8 @@ cdef class MessageTable:
         if (self.count == MOST_FORMS or not _READ <= kind <= _UNMASK
                 or not self.header_bytes <= size <= FORM_BYTES or made > FORM_BYTES
                 or mask.shape[0] != size or echo.shape[0] != made or made > size + 4
-                or (kind != _UNMASK and (offset_at + 8 > size or value_at + 4 > holder))):
+                or (kind != _UNMASK and (<int64_t>offset_at + 8 > size
+                                         or <int64_t>value_at + 4 > holder))):
             raise ArgumentError(
                 f"MessageTable: kind={kind}, {size} bytes, answer of {made}; give at most "
                 f"{MOST_FORMS} forms, {FORM_BYTES} bytes, masks as long, fields inside them"
@@ -1090,7 +1092,8 @@ cdef class BusPump:
 
     def __dealloc__(self):
         free(self.buf)
-        e1k_close(&self.stop_fd)
+        if self.buf != NULL:    # else the arguments were refused, and 0 is another's descriptor
+            e1k_close(&self.stop_fd)
 
     def stop(self):
         """Let `recv` return (b"", [], False, 0) soon, whatever else there is to do."""
@@ -1230,8 +1233,6 @@ cdef class BusPump:
                 self.path.hand_back()
             elif self.path.bell:
                 self.serve_doorbells()
-        if got < 0 and not error:
-            got = 0
         data = PyBytes_FromStringAndSize(<char *>self.buf, <Py_ssize_t>self.have)
         self.have = 0
         return data, [fds[i] for i in range(count)], bool(truncated), error

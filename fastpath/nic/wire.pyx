@@ -114,7 +114,8 @@ cdef class HandoverQueue(FrameQueue):
         self.ready_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def __dealloc__(self):
-        self.close()
+        if self.max_frames:     # else the arguments were refused, and `ready_fd` is not ours
+            self.close()
         e1k_mutex_destroy(&self.mutex)
 
     def close(self):

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from fastpath._ref import wire as ref
 from fastpath.base.batch import FrameBatch
 from fastpath.nic import wire
+from fastpath.nic.datapath import BusPump, DataPath
 from fastpath.nic.wire import FrameQueue, HandoverQueue
 from tests.support import examples
 
@@ -201,6 +202,21 @@ def test_a_batch_that_is_no_empty_spare_and_bad_indices_are_refused() -> None:
     queue.close()
     queue.close()
     assert (queue.fd, queue.ready_fd) == (-1, -1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"), [(HandoverQueue, "many"), (DataPath, None), (BusPump, None)]
+)
+def test_one_whose_arguments_were_refused_closes_no_descriptor(kind: Any, given: Any) -> None:
+    """Its own are 0 then, which is the process's standard input."""
+    kept = os.dup(0)
+    try:
+        with pytest.raises(TypeError):
+            kind(given)
+        os.fstat(0)
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
 
 
 def test_a_queue_of_nothing_has_nothing() -> None:

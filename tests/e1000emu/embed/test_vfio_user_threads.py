@@ -907,6 +907,8 @@ def test_a_server_looks_for_messages_as_long_as_it_is_told(tmp_path: Path) -> No
         ({"kind": 3}, "kind=3"),
         ({"offset_at": 28}, "fields inside them"),
         ({"value_at": 33}, "fields inside them"),
+        ({"offset_at": (1 << 32) - 8}, "fields inside them"),
+        ({"value_at": (1 << 32) - 4}, "fields inside them"),
     ],
 )
 def test_a_table_refuses_a_form_that_would_read_past_its_message(
@@ -923,8 +925,9 @@ def test_a_table_refuses_a_form_that_would_read_past_its_message(
         table.add(MESSAGE_UNMASK, match=bytes(16), mask=bytes(16), echo=b"", answer=b"")
     with pytest.raises(ArgumentError, match="at most 8 forms"):
         table.add(MESSAGE_UNMASK, match=bytes(16), mask=bytes(16), echo=b"", answer=b"")
-    with pytest.raises(ArgumentError, match="fields inside a header"):
-        MessageTable(header_bytes=16, size_at=13, quiet_at=8, quiet_bits=16)
+    for size_at in (13, (1 << 32) - 4):
+        with pytest.raises(ArgumentError, match="fields inside a header"):
+            MessageTable(header_bytes=16, size_at=size_at, quiet_at=8, quiet_bits=16)
     assert MessageTable(header_bytes=16, size_at=4, quiet_at=8, quiet_bits=16).read(b"") is None
 
 
