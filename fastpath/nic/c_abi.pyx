@@ -151,11 +151,15 @@ cdef class CallbackLink:
         Those that wait are given at once; 0 keeps frames for `poll`.
         """
         cdef list waiting
+        cdef FrameBatch rest
         self.tx = <tx_fn><void *>fn
         self.tx_opaque = <void *>opaque
         if fn:
-            if self.start:
-                (<FrameBatch>self.queue[0]).drop(self.start)
+            if self.start:                  # `poll` has handed out the frames before
+                rest = self.pool.get()
+                rest.extend(self.queue[0], self.start)
+                self.lent.append(self.queue[0])
+                self.queue[0] = rest
             waiting, self.queue = self.queue, []
             self.start = 0
             self.queued = 0

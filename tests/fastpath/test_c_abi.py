@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fastpath.base.batch import FrameBatch
 from fastpath.base.dma import DmaTable
 from fastpath.nic import c_abi
+from fastpath.nic.cable import shared
 
 
 class Frame(ctypes.Structure):
@@ -161,6 +162,18 @@ def test_polled_frames_stay_until_the_next_poll() -> None:
         link.transmit(FrameBatch([bytes([i]) * 60]))
     assert contents(frames, 2) == [b"one", b"two"]
     assert link.poll(ctypes.addressof(frames), 4) == 4
+
+
+def test_polled_frames_stay_though_the_rest_of_their_batch_goes_to_a_function() -> None:
+    link = Link()
+    link.link.transmit(FrameBatch([b"one", b"two", b"six"]))
+    frames, rest = (Frame * 1)(), list[bytes]()
+    assert link.link.poll(ctypes.addressof(frames), 1) == 1
+    link.connect_tx(rest.extend)
+    for batch in [shared.get() for _ in range(3)]:
+        batch.append(b"new")
+    assert contents(frames, 1) == [b"one"]
+    assert rest == [b"two", b"six"]
 
 
 @given(st.lists(st.booleans()))
