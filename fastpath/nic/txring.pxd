@@ -121,7 +121,6 @@ cdef class TxEngine(DescriptorRing):
                         uint32_t cse, uint32_t cso, bint udp) noexcept nogil
     cdef void _drop(self, bint eop) noexcept nogil
     cdef void _tso_begin(self, uint32_t dcmd, uint32_t popts, uint32_t special) noexcept nogil
-    cdef bint _tso_cannot(self, const tx_context *c, uint32_t popts) noexcept nogil
     cdef bint _tso(self, FrameBatch b, uint64_t addr, uint32_t n, bint eop) noexcept nogil
     cdef void _tso_segment(self, FrameBatch b, bint last) noexcept nogil
     cdef void _tso_template(self) noexcept nogil

@@ -241,7 +241,7 @@ cdef class TxEngine:
             c = &s.ctx[1]
             left = c.paylen
             header = got = 0
-        if self._tso_cannot(c, <uint32_t>(q >> 40) if s.phase == PH_IDLE else s.popts):
+        if _tso_cannot(c, <uint32_t>(q >> 40) if s.phase == PH_IDLE else s.popts, s.max_frame):
             return addr, 0, 0, 0, 0, False, True
         n -= min(s.desc_off, n)
         mss = c.mss
@@ -732,17 +732,7 @@ cdef class TxEngine:
         s.special = special
         s.have = s.hdr_have = s.seg_pay = s.seg_sum = s.seg_index = s.pay_sent = s.desc_off = 0
         s.pay_left = s.fctx.paylen
-        s.tso_bad = self._tso_cannot(&s.fctx, popts)
-
-    cdef bint _tso_cannot(self, const tx_context *c, uint32_t popts) noexcept nogil:
-        """Whether a context cannot be segmented: its header is shorter than the fields to rewrite,
-        there is no payload, or a segment exceeds the frame limit."""
-        cdef uint32_t need_ip = c.ipcss + (20 if c.tucmd & TUCMD_IP else 40)
-        cdef uint32_t need_l4 = c.tucss + (20 if c.tucmd & TUCMD_TCP else 8)
-        return (c.mss == 0 or c.paylen == 0 or c.hdrlen < need_ip or c.hdrlen < need_l4
-                or <uint32_t>c.hdrlen + c.mss > self.s.max_frame
-                or (popts & POPTS_IXSM and c.ipcso + 2 > c.hdrlen)
-                or (popts & POPTS_TXSM and c.tucso + 2 > c.hdrlen))
+        s.tso_bad = _tso_cannot(&s.fctx, popts, s.max_frame)
 
     cdef void _tso_fail(self, FrameBatch b, bint eop) noexcept nogil:
         """End the segmentation context abnormally; segments already sent stay sent (SDM
@@ -1074,7 +1064,7 @@ cdef class TxEngine:
     def load(self, dict state not None):
         """Restore what `state` gave; a field that is missing is as now, one too many is ignored.
 
-        Raises: ValueError, OverflowError or TypeError for impossible values."""
+        Raises: ValueError, IndexError, OverflowError or TypeError for impossible values."""
         cdef tx_state s
         cdef bytes partial, chip
         cdef dict fields = self.state()
@@ -1196,16 +1186,21 @@ cdef void _load_context(tx_context *c, uint64_t a, uint64_t q) noexcept nogil:
     c.mss = q >> 48 & 0xFFFF
 
 
+cdef bint _tso_cannot(const tx_context *c, uint32_t popts, uint32_t max_frame) noexcept nogil:
+    """Whether a context cannot be segmented: its header is shorter than the fields to rewrite,
+    there is no payload, or a segment exceeds the frame limit."""
+    cdef uint32_t need_ip = c.ipcss + (20 if c.tucmd & TUCMD_IP else 40)
+    cdef uint32_t need_l4 = c.tucss + (20 if c.tucmd & TUCMD_TCP else 8)
+    return (c.mss == 0 or c.paylen == 0 or c.hdrlen < need_ip or c.hdrlen < need_l4
+            or <uint32_t>c.hdrlen + c.mss > max_frame
+            or (popts & POPTS_IXSM and c.ipcso + 2 > c.hdrlen)
+            or (popts & POPTS_TXSM and c.tucso + 2 > c.hdrlen))
+
+
 cdef bint _tso_plausible(const tx_state *s) noexcept nogil:
     """Whether a loaded state has what `_tso` relies on between calls."""
     cdef const tx_context *c = &s.fctx
-    if s.tso_bad:
-        return True
-    return (s.hdr_have <= c.hdrlen and s.desc_off <= 0xFFFFF and c.mss != 0 and <uint32_t>c.hdrlen
-            + c.mss <= s.max_frame
-            and c.hdrlen >= c.ipcss + (20 if c.tucmd & TUCMD_IP else 40)
-            and c.hdrlen >= c.tucss + (20 if c.tucmd & TUCMD_TCP else 8)
-            and (not s.popts & POPTS_IXSM or c.ipcso + 2 <= c.hdrlen)
-            and (not s.popts & POPTS_TXSM or c.tucso + 2 <= c.hdrlen)
-            and s.seg_pay < c.mss and (s.have == 0 if s.seg_pay == 0 else s.have == c.hdrlen
-                                       + s.seg_pay))
+    return s.tso_bad or (
+        s.hdr_have <= c.hdrlen and s.desc_off <= 0xFFFFF
+        and not _tso_cannot(c, s.popts, s.max_frame) and s.seg_pay < c.mss
+        and s.have == (c.hdrlen + s.seg_pay if s.seg_pay else 0))
