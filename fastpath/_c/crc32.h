@@ -39,7 +39,7 @@ static uint32_t crc32_slice8(uint32_t c, const uint8_t *p, size_t n)
 }
 
 #ifdef CRC32_X86
-static uint64_t crc32_k[8];             /* pairs for folds over 128, 512, 512*4 and (unused) bits */
+static uint64_t crc32_k[7];             /* pairs for folds over 128, 512 and 2048 bits; x^64 */
 
 /* bit-reversed x^n mod P, shifted left once: the form that a reflected carry-less product wants */
 static uint64_t crc32_xpow(int n)

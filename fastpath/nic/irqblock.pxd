@@ -4,7 +4,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastpath.nic.moderation cimport Moderation
-from fastpath.nic.regfile cimport RegFile, RegHook, reg
+from fastpath.nic.regfile cimport RegFile, RegHook
 from fastpath.base.threads cimport e1k_mutex
 
 # A thread that works the rings (`fastpath.nic.datapath`).

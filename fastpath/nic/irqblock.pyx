@@ -3,7 +3,7 @@
 
 `IrqBlock` is a state machine without a clock. Callers report events with the time `now`, `next_due`
 returns the time of the next `tick`, and one function, `settle`, decides the level of the line. Its
-state are the registers ICR, IMS, ITR, RDTR, RADV, TIDV and TADV in the register file. ITR sets the
+state is the registers ICR, IMS, ITR, RDTR, RADV, TIDV and TADV in the register file. ITR sets the
 least time between two assertions, RDTR/RADV delay RXT0, and TIDV/TADV delay TXDW. Moderation beyond
 the datasheet is a policy (`fastpath/nic/moderation.pyx`).
 

@@ -99,8 +99,8 @@ def dgram_read(int fd, FrameBatch batch not None, int max_frames, size_t min_byt
     """Append what waits on the datagram descriptor `fd`, at most `max_frames`: (frames, errno).
 
     Frames shorter than `min_bytes` are padded with zeros, as an adapter does before it sends (IEEE
-    802.3 4.2.8). errno is 0 when the limit ended the read, EAGAIN when nothing is left. Call from
-    one thread at a time for one batch.
+    802.3 4.2.8). errno is 0 when the limit or an empty datagram ended the read, EAGAIN when nothing
+    is left. Call from one thread at a time for one batch.
     """
     cdef uint8_t *p
     cdef ssize_t got

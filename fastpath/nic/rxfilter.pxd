@@ -2,8 +2,7 @@
 """Address and VLAN filters of the receiver as one C struct."""
 
 cimport cython
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastpath.base.bytes cimport ld16be, ld64le
 from fastpath.nic.e1000_hw cimport (

@@ -2,7 +2,7 @@
 """Receive ring engine: what one queue remembers, as plain memory."""
 
 cimport cython
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from fastpath.base.batch cimport FrameBatch
 from fastpath.nic.pktbuf cimport pb_fifo

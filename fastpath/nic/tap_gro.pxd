@@ -7,7 +7,7 @@ from fastpath.base.batch cimport FrameBatch
 
 cdef enum:
     RUN_FRAMES = 64             # one system call takes so many pieces
-    RUN_HEADERS = 134           # Ethernet, IPv4 without options or IPv6, the longest TCP header
+    RUN_HEADERS = 114           # Ethernet, IPv6, the longest TCP header
 
 cdef struct tcp_run:
     int frames                  # in order, of one connection; at least 1
