@@ -77,8 +77,8 @@ cdef int dma_write(dma_table *t, uint64_t addr, const uint8_t *src, size_t n) no
 # the status byte's, or that of bytes 8-15 of a receive descriptor (`half`). 0 or -1, as dma_write.
 cdef int dma_write_status(dma_table *t, uint64_t addr, uint8_t status) noexcept nogil
 cdef int dma_write_half(dma_table *t, uint64_t addr, uint64_t half) noexcept nogil
-# Set DD in the `count` descriptors behind `head` of a ring of `n` (count <= n, head < n), the oldest
-# first; of what else their status says the bits `keep` stay.
+# Set DD in the `count` descriptors behind `head` of a ring of `n` (count <= n, head < n), the
+# oldest first; of what else their status says the bits `keep` stay.
 cdef int dma_report(dma_table *t, uint64_t base, uint32_t n, uint32_t head, uint32_t count,
                     uint8_t keep) noexcept nogil
 
