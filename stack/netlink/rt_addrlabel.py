@@ -52,16 +52,12 @@ def ip6addrlbl_fill(net: Net, row: ip6addrlbl_entry) -> bytes:
 def ip6addrlbl_dump(nlh: nlmsg) -> Iterator[bytes]:
     """RTM_GETADDRLABEL of all rows. Raises: NlError EINVAL: strict, and not all of it is 0."""
     if nlh.sk.strict_chk:
-        text = "ipv6: Invalid header for address label dump request"
-        _, *values = header(nlh, IFADDRLBLMSG, text)
+        what = "for address label dump request"
+        _, *values = header(nlh, IFADDRLBLMSG, f"ipv6: Invalid header {what}")
         if any(values):
-            raise NlError(
-                errno.EINVAL, "ipv6: Invalid values in header for address label dump request"
-            )
+            raise NlError(errno.EINVAL, f"ipv6: Invalid values in header {what}")
         if len(nlh.payload) > IFADDRLBLMSG.size:
-            raise NlError(
-                errno.EINVAL, "ipv6: Invalid data after header for address label dump request"
-            )
+            raise NlError(errno.EINVAL, f"ipv6: Invalid data after header {what}")
     net = nlh.sk.net
     for row in tuple(net.ipv6.addrlabel.rows):
         yield nlmsg_part(nlh, RTM_NEWADDRLABEL, ip6addrlbl_fill(net, row))
